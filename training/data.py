@@ -1,0 +1,234 @@
+"""Volumes to training examples. The volumes are magnitude images: phase, coils and noise are simulated here.
+
+Every example is drawn afresh from a generator seeded by (seed, step): a resumed run sees what it would have seen.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torch
+from jaxtyping import Complex, Float, Float16
+from numpy import ndarray
+from numpy.random import Generator
+from torch import Tensor
+
+from kdmri.coils import combine, expand
+from kdmri.fourier import centre_crop, fft2c, ifft2c
+from kdmri.resampling import downsample, upsample
+from kdmri.sampling import MASKS, centre_lines
+from kdmri.scaling import intensity_scale
+
+Slices = list[Float16[ndarray, "row column"]]
+
+
+def load_slices(root: Path, split: str, cache: Path, anatomy: str = "*") -> Slices:
+    """All slices of a split, each scaled by its volume's 99.9th percentile; decoded once into `cache`.
+
+    Slices of air (largest value below a tenth of the volume's) are left out.
+    Raises FileNotFoundError where the split holds no volume.
+    """
+    packed = cache / f"{split}-{anatomy.replace('*', 'all')}.npz"
+    if not packed.exists():
+        files = sorted((root / "volumes" / split).glob(f"{anatomy}/*.nii.gz"))
+        if not files:
+            raise FileNotFoundError(f"expected volumes/{split}/{anatomy}/*.nii.gz in the data folder, found none")
+        slices = [image for file in files for image in _slices(file)]
+        cache.mkdir(parents=True, exist_ok=True)
+        with packed.with_suffix(".part").open("wb") as part:
+            np.savez(part, *slices)
+        packed.with_suffix(".part").rename(packed)
+    with np.load(packed) as archive:
+        return [archive[name] for name in archive.files]
+
+
+def load_volume(file: Path) -> Float[ndarray, "slice row column"]:
+    """A volume of the data set in its own units, (row, column, slice) on disk."""
+    return np.moveaxis(np.asarray(nibabel.load(file).dataobj, dtype=np.float32), -1, 0)
+
+
+def _slices(file: Path) -> Slices:
+    volume = load_volume(file)
+    volume = volume / np.percentile(volume, 99.9)
+    return [image.astype(np.float16) for image in volume if image.max() > 0.1]
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """How measurements are simulated; see recipes/reconstruction.toml for the numbers used."""
+
+    batch: int
+    pixels: int
+    """Rows times columns of a training image."""
+    columns: tuple[int, ...]
+    """Sizes of the phase-encode axis, one drawn a batch: images are brought to it whole, rows are cropped."""
+    accelerations: tuple[float, float]
+    noise: float
+    """Largest standard deviation of the noise, as a share of the bright tissue."""
+    coils: int
+    multi_coil: float
+    """Share of batches with `coils` coils; the others have one."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A batch for DCCNN, scaled so that bright tissue is about 1."""
+
+    zero_filled: Complex[Tensor, "batch row column"]
+    kspace: Complex[Tensor, "batch coil row column"]
+    mask: Float[Tensor, "batch 1 row column"]
+    sensitivities: Complex[Tensor, "batch coil row column"]
+    target: Complex[Tensor, "batch row column"]
+
+    def to(self, device: torch.device) -> "Measurement":
+        """The same on a device."""
+        return Measurement(**{name: value.to(device) for name, value in vars(self).items()})
+
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The arguments of DCCNN."""
+        return self.zero_filled, self.kspace, self.mask, self.sensitivities
+
+
+def measure(
+    image: Complex[Tensor, "batch row column"],
+    mask: Float[Tensor, "batch 1 row column"],
+    sensitivities: Complex[Tensor, "batch coil row column"],
+    noise: Float[Tensor, "batch 1 1 1"],
+    rng: Generator,
+) -> Measurement:
+    """y = M (F S x + n), and what a network starts from."""
+    full = fft2c(expand(image, sensitivities))
+    kspace = mask * (full + noise * _complex_normal(full.shape, rng))
+    zero_filled = combine(ifft2c(kspace), sensitivities)
+    scale = intensity_scale(zero_filled)
+    return Measurement(zero_filled / scale, kspace / scale[:, None], mask, sensitivities, image / scale)
+
+
+def reconstruction_batch(slices: Slices, simulation: Simulation, rng: Generator) -> Measurement:
+    """A batch of simulated acquisitions with masks, phases, sensitivities and noise of their own."""
+    columns = int(rng.choice(simulation.columns))
+    shape = (simulation.pixels // columns // 8 * 8, columns)
+    magnitude = torch.stack([_view(slices[rng.integers(len(slices))], shape, rng) for _ in range(simulation.batch)])
+    coils = simulation.coils if rng.random() < simulation.multi_coil else 1
+    maps = torch.stack([simulate_sensitivities(shape, coils, rng) for _ in range(simulation.batch)])
+    phase = torch.stack([simulate_phase(shape, rng) for _ in range(simulation.batch)])
+    masks = torch.stack([_draw_mask(columns, simulation, rng) for _ in range(simulation.batch)])
+    # Most examples are clean and a few are as noisy as the worst: a cubed uniform.
+    noise = torch.tensor(simulation.noise * rng.random(simulation.batch) ** 3, dtype=torch.float32)
+    mask = masks[:, None, None, :].expand(-1, 1, *shape).float().contiguous()
+    return measure(magnitude * phase, mask, maps, noise[:, None, None, None], rng)
+
+
+def _draw_mask(columns: int, simulation: Simulation, rng: Generator) -> Tensor:
+    acceleration = rng.uniform(*simulation.accelerations)
+    kind = rng.choice(list(MASKS))
+    lines = max(2, round(centre_lines(columns, acceleration) * rng.uniform(0.7, 1.4)))
+    return torch.from_numpy(MASKS[kind](columns, acceleration, lines, rng))
+
+
+def _view(image: Float16[ndarray, "row column"], shape: tuple[int, int], rng: Generator) -> Float[Tensor, "r c"]:
+    """A random flip or transpose of a slice with all of its columns and a window of its rows."""
+    plane = torch.from_numpy(image.astype(np.float32))
+    if rng.random() < 0.5:
+        plane = plane.mT
+    flips = [axis for axis in (0, 1) if rng.random() < 0.5]
+    plane = plane.flip(flips)
+    rows, columns = plane.shape
+    if columns > shape[1]:
+        # Whole in columns: truncated k-space, the larger pixels of a shorter scan, rows alike so that shapes stay true.
+        smaller = (max(shape[0], round(rows * shape[1] / columns)), shape[1])
+        if smaller[0] < rows:
+            spectrum = centre_crop(fft2c(plane.to(torch.complex64)), smaller)
+            shrink = (smaller[0] * smaller[1] / (rows * columns)) ** 0.5
+            plane = ifft2c(spectrum).abs() * shrink
+    rows, columns = plane.shape
+    top = int(rng.integers(max(rows - shape[0], 0) + 1))
+    plane = plane[top : top + shape[0]]
+    left = max(columns - shape[1], 0) // 2
+    plane = plane[:, left : left + shape[1]]
+    canvas = torch.zeros(shape)
+    row, column = (shape[0] - plane.shape[0]) // 2, (shape[1] - plane.shape[1]) // 2
+    canvas[row : row + plane.shape[0], column : column + plane.shape[1]] = plane
+    return canvas
+
+
+def _complex_normal(shape: tuple[int, ...], rng: Generator) -> Tensor:
+    real, imaginary = rng.standard_normal((2, *shape), dtype=np.float32)
+    return torch.complex(torch.from_numpy(real), torch.from_numpy(imaginary))
+
+
+def _grid(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    row, column = (torch.linspace(-1, 1, n) for n in shape)
+    return row[:, None], column[None, :]
+
+
+def simulate_phase(shape: tuple[int, int], rng: Generator) -> Complex[Tensor, "row column"]:
+    """exp(i phi) with phi a random polynomial of order 3: off-resonance, eddy currents and coil phase are that smooth."""
+    row, column = _grid(shape)
+    phi = torch.zeros(shape)
+    for i in range(4):
+        for j in range(4 - i):
+            phi = phi + float(rng.normal(0, 1.2 if i + j else np.pi)) * row**i * column**j
+    return torch.polar(torch.ones(shape), phi)
+
+
+def simulate_sensitivities(shape: tuple[int, int], coils: int, rng: Generator) -> Complex[Tensor, "coil row column"]:
+    """Coils on a ring around the object: Gaussian falls-off with linear phases, normalised to sum |S|^2 = 1."""
+    if coils == 1:
+        return torch.ones((1, *shape), dtype=torch.complex64)
+    row, column = _grid(shape)
+    angles = rng.uniform(0, 2 * np.pi) + 2 * np.pi * np.arange(coils) / coils + rng.normal(0, 0.2, coils)
+    maps = []
+    for angle in angles:
+        radius, width = rng.uniform(0.9, 1.4), rng.uniform(0.6, 1.1)
+        distance = (row - radius * np.sin(angle)) ** 2 + (column - radius * np.cos(angle)) ** 2
+        slope, offset = rng.normal(0, 1, 2), rng.uniform(0, 2 * np.pi)
+        maps.append(torch.polar(torch.exp(-distance / (2 * width**2)), offset + slope[0] * row + slope[1] * column))
+    stacked = torch.stack(maps).to(torch.complex64)
+    return stacked / torch.linalg.vector_norm(stacked, dim=0)
+
+
+@dataclass(frozen=True)
+class Enlargement:
+    """A batch for VDSR: sinc-interpolated patches, the truth, both scaled so that bright tissue is about 1."""
+
+    interpolated: Float[Tensor, "batch row column"]
+    target: Float[Tensor, "batch row column"]
+
+    def to(self, device: torch.device) -> "Enlargement":
+        """The same on a device."""
+        return Enlargement(self.interpolated.to(device), self.target.to(device))
+
+    def inputs(self) -> tuple[Tensor]:
+        """The arguments of VDSR."""
+        return (self.interpolated,)
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """How low resolution is simulated: k-space truncated by one of `scales`, patches of `patch` pixels a side."""
+
+    batch: int
+    patch: int
+    scales: tuple[int, ...]
+
+
+def enlargement_batch(slices: Slices, truncation: Truncation, rng: Generator) -> Enlargement:
+    """Patches of slices whose k-space was truncated by the scale, interpolated back, with the same view of the truth."""
+    pairs = [_truncated(slices[rng.integers(len(slices))], truncation, rng) for _ in range(truncation.batch)]
+    return Enlargement(*(torch.stack(planes) for planes in zip(*pairs, strict=True)))
+
+
+def _truncated(image: Float16[ndarray, "row column"], truncation: Truncation, rng: Generator) -> tuple[Tensor, Tensor]:
+    scale = int(rng.choice(truncation.scales))
+    rows, columns = (size // scale * scale for size in image.shape)
+    fine = torch.from_numpy(image[:rows, :columns].astype(np.float32))
+    if rng.random() < 0.5:
+        fine = fine.mT
+    fine = fine.flip([axis for axis in (0, 1) if rng.random() < 0.5])
+    interpolated = upsample(downsample(fine, scale), scale)
+    unit = intensity_scale(interpolated[None])[0]
+    top, left = (int(rng.integers(max(size - truncation.patch, 0) + 1)) for size in fine.shape)
+    window = (slice(top, top + truncation.patch), slice(left, left + truncation.patch))
+    return interpolated[window] / unit, fine[window] / unit

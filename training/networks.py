@@ -1,0 +1,95 @@
+"""DC-CNN and VDSR. Teacher and student are the same class with other numbers (see recipes/)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor, nn
+
+from kdmri.consistency import DataConsistency
+
+Feature = Float[Tensor, "batch channel row column"]
+
+
+class Denoiser(nn.Module):
+    """x + CNN(x): `convolutions` 3 x 3 convolutions with ReLUs between them, `planes` channels in and out."""
+
+    def __init__(self, *, planes: int, convolutions: int, channels: int) -> None:
+        super().__init__()
+        widths = [planes, *[channels] * (convolutions - 1), planes]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(wide_in, wide_out, 3, padding=1) for wide_in, wide_out in zip(widths, widths[1:], strict=False)
+        )
+        for layer in self.convolutions[:-1]:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        # A residual network that begins near the identity lets the first steps learn from data consistency, not noise.
+        nn.init.normal_(self.convolutions[-1].weight, std=1e-3)
+        nn.init.zeros_(self.convolutions[-1].bias)
+
+    def forward(self, image: Float[Tensor, "batch plane row column"]) -> Float[Tensor, "batch plane row column"]:
+        """The denoised image."""
+        hidden = image
+        for convolution in self.convolutions[:-1]:
+            hidden = torch.relu(convolution(hidden))
+        return image + self.convolutions[-1](hidden).to(image.dtype)
+
+
+class DCCNN(nn.Module):
+    """Cascades of a denoiser and data consistency: x <- DC(x + CNN(x)) (Schlemper et al. 2017; KD-MRI's D5C5, D5C3)."""
+
+    def __init__(self, *, cascades: int, convolutions: int, channels: int) -> None:
+        super().__init__()
+        self.cascades = nn.ModuleList(
+            Denoiser(planes=2, convolutions=convolutions, channels=channels) for _ in range(cascades)
+        )
+        self.consistency = DataConsistency()
+        self.register_buffer("step", torch.ones(()))
+
+    def forward(
+        self,
+        image: Complex[Tensor, "batch row column"],
+        kspace: Complex[Tensor, "batch coil row column"],
+        mask: Float[Tensor, "batch 1 row column"],
+        sensitivities: Complex[Tensor, "batch coil row column"],
+    ) -> Complex[Tensor, "batch row column"]:
+        """Reconstruct from the zero-filled image and its measurement; see DataConsistency for the arguments."""
+        for denoiser in self.cascades:
+            planes = torch.view_as_real(image).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+            denoised = denoiser(planes).float().permute(0, 2, 3, 1).contiguous()
+            image = self.consistency(torch.view_as_complex(denoised), kspace, mask, sensitivities, self.step)
+        return image
+
+
+class VDSR(nn.Module):
+    """Detail for an image already interpolated to the fine grid (Kim et al. 2016)."""
+
+    def __init__(self, *, convolutions: int, channels: int) -> None:
+        super().__init__()
+        self.cascades = nn.ModuleList([Denoiser(planes=1, convolutions=convolutions, channels=channels)])
+
+    def forward(self, image: Float[Tensor, "batch row column"]) -> Float[Tensor, "batch row column"]:
+        """The image with detail added; the caller projects it onto what was measured (kdmri.resampling)."""
+        planes = image.unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        return self.cascades[0](planes).squeeze(1)
+
+
+@contextmanager
+def features(network: nn.Module, layer: int) -> Iterator[list[Feature]]:
+    """What convolution number `layer` (from 1) of every cascade answers, after its ReLU, in each call made inside."""
+    seen: list[Feature] = []
+    hooks = [
+        denoiser.convolutions[layer - 1].register_forward_hook(lambda _, __, answer: seen.append(torch.relu(answer)))
+        for denoiser in network.cascades
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def parameters(network: nn.Module) -> int:
+    """How many numbers a network learns."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)

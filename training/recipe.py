@@ -1,0 +1,48 @@
+"""A recipe: every number of a training run, read from one TOML file."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from kdmri.errors import InvalidRequest
+from training.data import Simulation, Truncation
+from training.networks import DCCNN, VDSR
+
+RECIPES = Path(__file__).parent / "recipes"
+Role = Literal["teacher", "student"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """See recipes/*.toml for the meaning of each number."""
+
+    name: str
+    task: Literal["reconstruction", "super-resolution"]
+    version: str
+    seed: int
+    teacher: dict[str, int]
+    student: dict[str, int]
+    data: Simulation | Truncation
+    distillation: dict[str, Any]
+    steps: dict[str, int]
+    optimiser: dict[str, float]
+
+    def network(self, role: Role) -> nn.Module:
+        """An untrained network of the role's size."""
+        numbers = self.teacher if role == "teacher" else self.student
+        return DCCNN(**numbers) if self.task == "reconstruction" else VDSR(**numbers)
+
+
+def load(source: Path) -> Recipe:
+    """Read a recipe: a file, or the name of one in training/recipes. Raises InvalidRequest where there is none."""
+    path = source if source.exists() else RECIPES / f"{source.stem}.toml"
+    if not path.exists():
+        offered = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise InvalidRequest(f"expected a recipe file or one of {offered}, got {source.name}")
+    numbers = tomllib.loads(path.read_text())
+    kind = Simulation if numbers["task"] == "reconstruction" else Truncation
+    data = {key: tuple(value) if isinstance(value, list) else value for key, value in numbers.pop("data").items()}
+    return Recipe(**numbers, data=kind(**data))

@@ -1,0 +1,69 @@
+"""Stage 1: the teacher learns from the truth. The plain student, its baseline, is trained in the same way."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from training.data import Slices, enlargement_batch, reconstruction_batch
+from training.fit import fit
+from training.losses import l1
+from training.recipe import Recipe, Role
+from training.report import Report
+
+VALIDATION_BATCHES = 12
+
+
+def examples(recipe: Recipe, slices: Slices, stage: int, device: torch.device) -> Callable[[int], Any]:
+    """The batch of a step, a function of the recipe's seed, the stage and the step alone."""
+    batch = reconstruction_batch if recipe.task == "reconstruction" else enlargement_batch
+
+    def draw(step: int) -> Any:
+        rng = np.random.default_rng([recipe.seed, stage, step])
+        return batch(slices, recipe.data, rng).to(device)
+
+    return draw
+
+
+def validation_score(recipe: Recipe, slices: Slices, device: torch.device) -> Callable[[nn.Module], float]:
+    """Mean PSNR in dB over a fixed set of validation examples; bright tissue counts as the peak."""
+    draw = examples(recipe, slices, 1_000_000, device)
+    batches = [draw(step) for step in range(VALIDATION_BATCHES)]
+
+    @torch.no_grad()
+    def score(network: nn.Module) -> float:
+        network.eval()
+        errors = [(network(*b.inputs()).abs() - b.target.abs()).square().mean(dim=(-2, -1)) for b in batches]
+        network.train()
+        return float(-10 * torch.log10(torch.cat(errors)).mean())
+
+    return score
+
+
+def train_supervised(
+    recipe: Recipe, role: Role, train: Slices, validation: Slices, folder: Path, fabric: Fabric, *, steps: int
+) -> nn.Module:
+    """A network of the role's size, trained on the truth alone."""
+    torch.manual_seed(recipe.seed)
+    network = recipe.network(role).to(memory_format=torch.channels_last)
+
+    def loss(trained: nn.Module, batch: Any) -> Tensor:
+        return l1(trained(*batch.inputs()), batch.target)
+
+    with Report(folder.name, folder.parent / "log.jsonl") as report:
+        fit(
+            network,
+            loss,
+            examples(recipe, train, 1, fabric.device),
+            validation_score(recipe, validation, fabric.device),
+            steps=steps,
+            learning_rate=recipe.optimiser["learning_rate"],
+            folder=folder,
+            fabric=fabric,
+            report=report,
+        )
+    return network
