@@ -1,0 +1,355 @@
+"""Images to MR DICOM: super-resolved ones derived from a source series, reconstructed ones as a study of their own."""
+
+import copy
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pydicom
+from highdicom import ContributingEquipment
+from highdicom.sr import CodedConcept
+from jaxtyping import Float32, Float64, Int16
+from numpy import ndarray
+from pydicom import Dataset, uid
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataset import FileMetaDataset
+from pydicom.sr.codedict import codes
+from pydicom.valuerep import format_number_as_ds
+
+from kdmri import __version__
+from kdmri.errors import UnsupportedInput
+from kdmri.formats.dicom import DicomSeries
+from kdmri.formats.enhanced import decimals, describe_frames
+from kdmri.formats.frames import frame_count, frame_value, is_enhanced
+from kdmri.records import Geometry, Images
+
+NOTICE = "Machine-made image: not for diagnosis without review"
+LARGEST = 2**15 - 1
+"""Stored values are signed 16 bit and symmetric about zero: the undershoot beside a sharp edge keeps its sign."""
+PERCENTILES = (1.0, 99.5)
+"""Of the pixels, shown black and white where the source has no window."""
+
+STALE = (
+    "IconImageSequence",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "SmallestPixelValueInSeries",
+    "LargestPixelValueInSeries",
+    "RealWorldValueMappingSequence",
+    "VOILUTSequence",
+    "VOILUTFunction",
+    "WindowCenterWidthExplanation",
+    "DigitalSignaturesSequence",
+    "MACParametersSequence",
+    "DataSetTrailingPadding",
+)
+"""What holds for the source's stored values or bytes only. Overlays, curves and private elements go as well."""
+
+SAFE_PRIVATE = (
+    (0x0019, "SIEMENS MR HEADER", (0x0C, 0x0D, 0x0E, 0x27)),
+    (0x0043, "GEMS_PARM_01", (0x39,)),
+    (0x2001, "Philips Imaging DD 001", (0x03, 0x04)),
+)
+"""b-values and gradient directions, from PS3.15 table E.3.10-1: without them a diffusion series is worth nothing."""
+
+LOSSY = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless)
+
+
+@dataclass(frozen=True)
+class _Making:
+    """What all objects of one answer share."""
+
+    model: str
+    sentence: str
+    rescale: Dataset
+    window: Dataset
+    series_uid: str
+    when: datetime
+
+
+def super_resolved(
+    series: DicomSeries,
+    pixels: Float32[ndarray, "slice R C"],
+    *,
+    scale: int,
+    model: str,
+    description: str | None = None,
+) -> list[Dataset]:
+    """`series` on a grid `scale` times finer: one object for each of its headers, in a new series of the same study.
+
+    `pixels` are in the units of `series.images`, `model` is NAME@VERSION, `description` is added to the derivation's.
+
+    Raises UnsupportedInput for pixels that are not finite.
+    """
+    count, rows, columns = series.images.pixels.shape
+    if pixels.shape != (count, rows * scale, columns * scale):
+        raise ValueError(f"expected pixels {(count, rows * scale, columns * scale)}, got {pixels.shape}")
+    stored, rescale = _stored(pixels)
+    sentence = f"Super-resolution {scale}x by kdmri {__version__}, model {model}. {description or ''}".strip()
+    making = _Making(model, sentence, rescale, _window(pixels, series), _new_uid(), datetime.now().astimezone())
+    geometry = series.images.geometry
+    positions = geometry.refined(scale).positions if geometry else None
+    outputs, end = [], 0
+    for index, header in enumerate(series.headers):
+        start, end = end, end + frame_count(header)
+        numbers = series.frames[index] if series.frames else tuple(range(1, frame_count(header) + 1))
+        moved = positions[start:end] if positions is not None else None
+        outputs.append(_derived(header, stored[start:end], moved, scale, numbers, making))
+    return outputs
+
+
+def reconstructed(
+    images: Images, *, model: str, patient_name: str = "Anonymous", acceleration: float | None = None
+) -> list[Dataset]:
+    """Images made from k-space as MR Image Storage, one object a slice, in a new study: k-space names no patient.
+
+    ORIGINAL\\PRIMARY, for they are made from measurements and not from other images (PS3.3 C.7.6.1.1.2). Without a
+    geometry the pixels are 1 mm and the slices axial, one above the other, and ImageComments says that this is made up.
+
+    Raises UnsupportedInput for pixels that are not finite.
+    """
+    stored, rescale = _stored(images.pixels)
+    factor = f" (acceleration {acceleration:.3g})" if acceleration else ""
+    sentence = f"Reconstructed from k-space{factor} by kdmri {__version__}, model {model}."
+    when = datetime.now().astimezone()
+    making = _Making(model, sentence, rescale, _window(images.pixels, None), _new_uid(), when)
+    geometry = images.geometry or _made_up(len(stored))
+    study = _study(patient_name, when)
+    outputs = []
+    for index, position in enumerate(geometry.positions):
+        dataset = copy.deepcopy(study)
+        dataset.InstanceNumber = index + 1
+        dataset.ImagePositionPatient = decimals(position)
+        dataset.ImageOrientationPatient = decimals(geometry.orientation.ravel())
+        dataset.PixelSpacing = decimals(geometry.spacing)
+        dataset.SliceThickness = decimals([geometry.thickness])[0]
+        dataset.update(making.rescale)
+        dataset.update(making.window)
+        _identify(dataset, making, "kdmri reconstruction")
+        _write_pixels(dataset, stored[index : index + 1])
+        if images.geometry is None:
+            dataset.ImageComments += "\r\nPosition, orientation and pixel size are unknown: those given are made up"
+        outputs.append(dataset)
+    return outputs
+
+
+def to_bytes(dataset: Dataset) -> bytes:
+    """The object as a Part 10 file, Explicit VR Little Endian."""
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+# --- one object ---
+
+
+def _derived(
+    header: Dataset,
+    stored: Int16[ndarray, "frame R C"],
+    positions: Float64[ndarray, "frame 3"] | None,
+    scale: int,
+    numbers: Sequence[int],
+    making: _Making,
+) -> Dataset:
+    """A copy of `header` about the new pixels; `numbers` are its frames in the source instance."""
+    dataset = copy.deepcopy(header)
+    _forget(dataset)
+    _identify(dataset, making, f"{header.get('SeriesDescription') or ''}"[: 64 - 6] + f" SR {scale}x")
+    _write_pixels(dataset, stored)
+    if header.file_meta.TransferSyntaxUID in LOSSY:
+        dataset.LossyImageCompression = "01"
+    if is_enhanced(header):
+        dataset.ContentQualification = "RESEARCH"
+        derivations = [_derivation(header, making, number) for number in numbers]
+        describe_frames(
+            dataset,
+            scale=scale,
+            positions=positions,
+            rescale=making.rescale,
+            window=making.window,
+            derivations=derivations,
+        )
+        dataset.SourceImageEvidenceSequence = [_evidence(header)]
+        return dataset
+    dataset.ImageType = ["DERIVED", "SECONDARY", *(header.get("ImageType", ())[2:] or ["OTHER"])]
+    for item in (making.rescale, making.window, _derivation(header, making, None)):
+        dataset.update(item)
+    if header.get("PixelSpacing"):
+        dataset.PixelSpacing = decimals(spacing / scale for spacing in map(float, header.PixelSpacing))
+    if positions is not None:
+        dataset.ImagePositionPatient = decimals(positions[0])
+    return dataset
+
+
+def _forget(dataset: Dataset) -> None:
+    """Drop what holds for the old pixels only; see `STALE` and `SAFE_PRIVATE`."""
+    safe = [
+        (group, creator, offset, dataset.private_block(group, creator)[offset])
+        for group, creator, offsets in SAFE_PRIVATE
+        if creator in dataset.private_creators(group)
+        for offset in offsets
+        if offset in dataset.private_block(group, creator)
+    ]
+    dataset.remove_private_tags()
+    for group, creator, offset, element in safe:
+        dataset.private_block(group, creator, create=True).add_new(offset, element.VR, element.value)
+    for tag in list(dataset.keys()):
+        is_overlay_or_curve = tag.group >> 8 in (0x50, 0x60)
+        if is_overlay_or_curve or keyword_for_tag(tag) in STALE:
+            del dataset[tag]
+
+
+def _identify(dataset: Dataset, making: _Making, series_description: str) -> None:
+    """New instance, new series, made now by us."""
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    dataset.SOPInstanceUID = _new_uid()
+    dataset.SeriesInstanceUID = making.series_uid
+    dataset.SeriesDescription = series_description.strip()
+    for name in ("Series", "Content", "InstanceCreation"):
+        setattr(dataset, f"{name}Date", making.when.strftime("%Y%m%d"))
+        setattr(dataset, f"{name}Time", making.when.strftime("%H%M%S.%f"))
+    dataset.ImageComments = "\r\n".join(filter(None, (NOTICE, dataset.get("ImageComments"))))
+    name, _, version = making.model.partition("@")
+    equipment = ContributingEquipment(
+        "kdmri",
+        codes.DCM.ProcessingEquipment,
+        manufacturer_model_name=name,
+        software_versions=[__version__, version] if version else __version__,
+        contribution_datetime=making.when,
+        contribution_description=making.sentence,
+    )
+    dataset.ContributingEquipmentSequence = [*dataset.get("ContributingEquipmentSequence", ()), equipment]
+
+
+def _write_pixels(dataset: Dataset, stored: Int16[ndarray, "frame R C"]) -> None:
+    dataset.Rows, dataset.Columns = stored.shape[1:]
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    if "PresentationLUTShape" in dataset:
+        dataset.PresentationLUTShape = "IDENTITY"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 1
+    dataset.add_new("SmallestImagePixelValue", "SS", int(stored.min()))
+    dataset.add_new("LargestImagePixelValue", "SS", int(stored.max()))
+    dataset.add_new("PixelData", "OW", stored.astype("<i2").tobytes())
+
+
+# --- sequences ---
+
+
+def _derivation(header: Dataset, making: _Making, frame: int | None) -> Dataset:
+    """How and from what: an item of DerivationImageSequence, or part of a classic image."""
+    item = Dataset()
+    item.DerivationDescription = making.sentence
+    item.DerivationCodeSequence = [CodedConcept.from_code(codes.DCM.SpatialResampling)]
+    source = _reference(header)
+    if frame is not None:
+        source.ReferencedFrameNumber = frame
+    source.SpatialLocationsPreserved = "YES"
+    item.SourceImageSequence = [source]
+    return item
+
+
+def _reference(header: Dataset) -> Dataset:
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = header.SOPClassUID
+    reference.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    purpose = CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)
+    reference.PurposeOfReferenceCodeSequence = [purpose]
+    return reference
+
+
+def _evidence(header: Dataset) -> Dataset:
+    """Where the source of an Enhanced MR image is kept: study, series, instance."""
+    series, study = Dataset(), Dataset()
+    series.SeriesInstanceUID = header.SeriesInstanceUID
+    series.ReferencedSOPSequence = [_reference(header)]
+    study.StudyInstanceUID = header.StudyInstanceUID
+    study.ReferencedSeriesSequence = [series]
+    return study
+
+
+def _study(patient_name: str, when: datetime) -> Dataset:
+    """What every image of a new study and series says."""
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.SOPClassUID = uid.MRImageStorage
+    dataset.Modality = "MR"
+    dataset.Manufacturer = "kdmri"
+    dataset.PatientName = patient_name
+    for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "ReferringPhysicianName", "AccessionNumber"):
+        setattr(dataset, keyword, "")
+    dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = _new_uid(), _new_uid()
+    dataset.StudyDate, dataset.StudyTime = when.strftime("%Y%m%d"), when.strftime("%H%M%S.%f")
+    dataset.StudyID = ""
+    dataset.SeriesNumber = 1
+    dataset.PositionReferenceIndicator, dataset.PatientPosition, dataset.Laterality = "", "", ""
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
+    # Type 1 in MR Image Storage, and k-space files do not say it: RM is "research mode".
+    dataset.ScanningSequence, dataset.SequenceVariant = "RM", "NONE"
+    for keyword in ("ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "EchoTrainLength"):
+        setattr(dataset, keyword, None)
+    return dataset
+
+
+# --- numbers ---
+
+
+def _stored(pixels: Float32[ndarray, "slice R C"]) -> tuple[Int16[ndarray, "slice R C"], Dataset]:
+    """Stored values and the rescale that turns them back: the largest magnitude takes the whole range."""
+    peak = float(np.abs(pixels).max())
+    if not np.isfinite(peak):
+        raise UnsupportedInput("expected finite pixels, got infinite ones or NaN")
+    rescale = Dataset()
+    rescale.RescaleSlope = format_number_as_ds(peak / LARGEST or 1.0)
+    rescale.RescaleIntercept = "0"
+    rescale.RescaleType = "US"
+    stored = np.empty(pixels.shape, np.int16)
+    for out, image in zip(stored, pixels, strict=True):
+        # By the slope as written, which has fewer digits.
+        out[:] = np.rint(image / np.float64(rescale.RescaleSlope))
+    return stored, rescale
+
+
+def _window(pixels: Float32[ndarray, "slice R C"], series: DicomSeries | None) -> Dataset:
+    """One window for all slices: the median of the source's, or else robust percentiles of the pixels."""
+    edges = _source_windows(series) if series else None
+    low, high = np.median(edges, axis=0) if edges else np.percentile(pixels, PERCENTILES)
+    width = float(high - low) or 1.0
+    window = Dataset()
+    window.WindowCenter, window.WindowWidth = decimals((low + width / 2, width))
+    if width < 1:
+        window.VOILUTFunction = "LINEAR_EXACT"  # LINEAR needs a width of 1 or more (PS3.3 C.11.2.1.2.1)
+    return window
+
+
+def _source_windows(series: DicomSeries) -> list[tuple[float, float]] | None:
+    """Lower and upper edge of the first window of every slice; None where one has none, or shows it inverted."""
+    edges = []
+    for header in series.headers:
+        if header.PhotometricInterpretation != "MONOCHROME2":
+            return None
+        for frame in range(frame_count(header)):
+            center, width = (_first(frame_value(header, key, frame)) for key in ("WindowCenter", "WindowWidth"))
+            if not (np.isfinite(center) and width > 0):
+                return None
+            edges.append((center - width / 2, center + width / 2))
+    return edges
+
+
+def _first(value: Any) -> float:
+    """The number, or the first of several; NaN where there is none."""
+    first = value if isinstance(value, int | float) or not value else value[0]
+    return float("nan") if first in (None, "") else float(first)
+
+
+def _made_up(slices: int) -> Geometry:
+    positions = np.array([[0.0, 0.0, index] for index in range(slices)])
+    return Geometry(positions, np.eye(3)[:2], (1.0, 1.0), 1.0)
+
+
+def _new_uid() -> str:
+    return uid.generate_uid(prefix=None)

@@ -1,0 +1,130 @@
+"""The functional groups of Enhanced MR (PS3.3 C.7.6.16), rewritten for frames on a finer grid."""
+
+from collections.abc import Iterable, Sequence
+
+from jaxtyping import Float64
+from numpy import ndarray
+from pydicom import Dataset
+from pydicom.valuerep import format_number_as_ds
+
+REPLACED = (
+    "PixelValueTransformationSequence",
+    "FrameVOILUTSequence",
+    "RealWorldValueMappingSequence",
+    "DerivationImageSequence",
+)
+
+ACQUIRED_ONLY = (
+    "PulseSequenceName",
+    "MRAcquisitionType",
+    "EchoPulseSequence",
+    "MultipleSpinEcho",
+    "MultiPlanarExcitation",
+    "PhaseContrast",
+    "VelocityEncodingAcquisitionSequence",
+    "TimeOfFlightContrast",
+    "ArterialSpinLabelingContrast",
+    "SteadyStatePulseSequence",
+    "EchoPlanarPulseSequence",
+    "SaturationRecovery",
+    "SpectrallySelectedSuppression",
+    "OversamplingPhase",
+    "GeometryOfKSpaceTraversal",
+    "RectilinearPhaseEncodeReordering",
+    "SegmentedKSpaceTraversal",
+    "CoverageOfKSpace",
+    "NumberOfKSpaceTrajectories",
+    "BulkMotionCompensationTechnique",
+    "BulkMotionSignalSource",
+)
+"""Of the MR Pulse Sequence and motion modules: ORIGINAL images only have them (C.8.13.4, by dciodvfy)."""
+
+CONCATENATION = (
+    "ConcatenationUID",
+    "SOPInstanceUIDOfConcatenationSource",
+    "InConcatenationNumber",
+    "InConcatenationTotalNumber",
+    "ConcatenationFrameOffsetNumber",
+)
+
+
+def describe_frames(
+    dataset: Dataset,
+    *,
+    scale: int,
+    positions: Float64[ndarray, "frame 3"] | None,
+    rescale: Dataset,
+    window: Dataset,
+    derivations: Sequence[Dataset],
+) -> None:
+    """Make the functional groups of `dataset` say what its new pixels are: derived, finer, with one rescale and window.
+
+    `positions` are the new ImagePositionPatient in mm, `derivations` an item of DerivationImageSequence for each frame.
+    """
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    frames = dataset.PerFrameFunctionalGroupsSequence
+    for groups in (shared, *frames):
+        _delete(groups, REPLACED)
+        _refine(groups, scale)
+    shared.PixelValueTransformationSequence = [rescale]
+    shared.FrameVOILUTSequence = [window]
+    if positions is not None and "PlanePositionSequence" in shared:
+        shared.PlanePositionSequence[0].ImagePositionPatient = decimals(positions[0])
+    for index, (groups, derivation) in enumerate(zip(frames, derivations, strict=True)):
+        groups.DerivationImageSequence = [derivation]
+        if positions is not None and "PlanePositionSequence" in groups:
+            groups.PlanePositionSequence[0].ImagePositionPatient = decimals(positions[index])
+    _summarise_types(dataset, [shared, *frames])
+    _drop_private_dimensions(dataset)
+    _delete(dataset, (*ACQUIRED_ONLY, *CONCATENATION))
+
+
+def decimals(values: Iterable[float]) -> list[str]:
+    """Numbers as DS strings of at most 16 characters."""
+    return [format_number_as_ds(float(value)) for value in values]
+
+
+def _delete(dataset: Dataset, keywords: Iterable[str]) -> None:
+    for keyword in keywords:
+        if keyword in dataset:
+            del dataset[keyword]
+
+
+def _refine(groups: Dataset, scale: int) -> None:
+    for measures in groups.get("PixelMeasuresSequence", ()):
+        if measures.get("PixelSpacing"):
+            measures.PixelSpacing = decimals(spacing / scale for spacing in map(float, measures.PixelSpacing))
+    for frame_type in groups.get("MRImageFrameTypeSequence", ()):
+        # Value 2 is PRIMARY in every Enhanced MR image (C.8.16.1.2): DERIVED\SECONDARY is for classic MR.
+        frame_type.FrameType = ["DERIVED", "PRIMARY", *frame_type.FrameType[2:]]
+
+
+def _summarise_types(dataset: Dataset, groups: Sequence[Dataset]) -> None:
+    """The object's types from its frames': the value that they share, or MIXED (C.8.16.1)."""
+    types = [group.MRImageFrameTypeSequence[0] for group in groups if group.get("MRImageFrameTypeSequence")]
+    values = zip(*(item.FrameType for item in types), strict=False)
+    dataset.ImageType = (
+        [_common(value) for value in values] if types else ["DERIVED", "PRIMARY", *dataset.ImageType[2:]]
+    )
+    for keyword in ("ComplexImageComponent", "AcquisitionContrast"):
+        found = [item.get(keyword) for item in types if item.get(keyword)]
+        if found:
+            setattr(dataset, keyword, _common(found))
+
+
+def _common(values: Sequence[str]) -> str:
+    return values[0] if len(set(values)) == 1 else "MIXED"
+
+
+def _drop_private_dimensions(dataset: Dataset) -> None:
+    """Leave out the dimensions that point at private elements: these are gone."""
+    dimensions = dataset.get("DimensionIndexSequence", ())
+    kept = [index for index, item in enumerate(dimensions) if not item.DimensionIndexPointer.is_private]
+    if len(kept) == len(dimensions):
+        return
+    dataset.DimensionIndexSequence = [dimensions[index] for index in kept]
+    for groups in dataset.PerFrameFunctionalGroupsSequence:
+        content = groups.FrameContentSequence[0]
+        values = content.get("DimensionIndexValues") or ()
+        if len(values) == len(dimensions):
+            content.DimensionIndexValues = [values[index] for index in kept]

@@ -1,0 +1,168 @@
+"""One frame of an MR object: its attributes, plane, component and pixels, in classic and in Enhanced MR alike."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Float64, Integer
+from numpy import ndarray
+from numpy.typing import NDArray
+from pydicom import Dataset, uid
+from pydicom.multival import MultiValue
+from pydicom.pixels.utils import pixel_array
+
+from kdmri.errors import UnreadableDicom, UnsupportedInput
+
+ENHANCED = (uid.EnhancedMRImageStorage, uid.LegacyConvertedEnhancedMRImageStorage)
+
+MACROS = {
+    "PixelSpacing": "PixelMeasuresSequence",
+    "SliceThickness": "PixelMeasuresSequence",
+    "SpacingBetweenSlices": "PixelMeasuresSequence",
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+    "WindowCenter": "FrameVOILUTSequence",
+    "WindowWidth": "FrameVOILUTSequence",
+    "FrameType": "MRImageFrameTypeSequence",
+    "ComplexImageComponent": "MRImageFrameTypeSequence",
+}
+"""The functional group in which Enhanced MR keeps what classic MR keeps at the top (PS3.3 C.7.6.16.2, C.8.13.5)."""
+
+COMPONENTS = {
+    "P": "phase",
+    "PHASE": "phase",
+    "PHASE MAP": "phase",
+    "PHASE SUBTRACT": "phase",
+    "VELOCITY MAP": "velocity map",
+    "FIELD_MAP": "field map",
+    "R": "real",
+    "REAL": "real",
+    "I": "imaginary",
+    "IMAGINARY": "imaginary",
+}
+"""From value 3 of ImageType or FrameType on: PS3.3 C.8.3.1.1.1, and what Siemens and Philips write there."""
+GE_COMPONENTS = {1: "phase", 2: "real", 3: "imaginary"}
+"""(0043,xx2F) of GEMS_PARM_01: GE says it nowhere else."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where a frame lies in the patient (LPS, mm); the fields are those of `records.Geometry`, for one slice."""
+
+    position: Float64[ndarray, " 3"]
+    orientation: Float64[ndarray, "2 3"]
+    spacing: tuple[float, float]
+    thickness: float
+
+
+def is_enhanced(header: Dataset) -> bool:
+    """Whether it is a multi-frame object with functional groups."""
+    return header.get("SOPClassUID") in ENHANCED
+
+
+def frame_count(header: Dataset) -> int:
+    """Number of frames: 1 in classic MR."""
+    return int(header.get("NumberOfFrames") or 1)
+
+
+def frame_value(header: Dataset, keyword: str, frame: int) -> Any:
+    """An attribute of one frame (from 0): its own, else shared by all frames, else of the whole object; or None."""
+    for groups, item in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
+        macro = header[groups][item].get(MACROS[keyword]) if header.get(groups) else None
+        if macro and macro[0].get(keyword) is not None:
+            return macro[0].get(keyword)
+    return header.get(keyword)
+
+
+def component(header: Dataset, frame: int) -> str:
+    """Which part of the complex image a frame shows: 'magnitude', or what it is instead."""
+    named = frame_value(header, "ComplexImageComponent", frame)
+    if named in ("PHASE", "REAL", "IMAGINARY"):
+        return str(named).lower()
+    if "GEMS_PARM_01" in header.private_creators(0x0043):
+        block = header.private_block(0x0043, "GEMS_PARM_01")
+        value: Any = block[0x2F].value if 0x2F in block else None
+        code = value[0] if isinstance(value, MultiValue) and value else value
+        if code in GE_COMPONENTS:
+            return GE_COMPONENTS[code]
+    terms = frame_value(header, "FrameType", frame) or header.get("ImageType") or ()
+    return next((COMPONENTS[term] for term in terms[2:] if term in COMPONENTS), "magnitude")
+
+
+def plane(header: Dataset, frame: int) -> Plane | None:
+    """Position, orientation and spacing of a frame; None where one is absent or makes no sense."""
+    position = _numbers(frame_value(header, "ImagePositionPatient", frame), 3)
+    cosines = _numbers(frame_value(header, "ImageOrientationPatient", frame), 6)
+    spacing = _numbers(frame_value(header, "PixelSpacing", frame), 2)
+    if position is None or cosines is None or spacing is None or spacing.min() <= 0:
+        return None
+    orientation = cosines.reshape(2, 3)
+    lengths = np.linalg.norm(orientation, axis=1, keepdims=True)
+    if lengths.min() == 0:
+        return None
+    thickness = frame_value(header, "SliceThickness", frame) or frame_value(header, "SpacingBetweenSlices", frame)
+    return Plane(position, orientation / lengths, (float(spacing[0]), float(spacing[1])), float(thickness or 1))
+
+
+def modality_pixels(dataset: Dataset, frames: Sequence[int]) -> Float32[ndarray, "frame row column"]:
+    """Pixels of the given frames after their rescale; MONOCHROME1 is turned round, so that brighter is always more.
+
+    Raises UnreadableDicom for pixel data that are absent, cut short or undecodable.
+    """
+    stored = _stored(dataset)
+    pixels = np.empty((len(frames), *stored.shape[1:]), np.float32)
+    for out, frame in zip(pixels, frames, strict=True):
+        slope = frame_value(dataset, "RescaleSlope", frame)
+        intercept = float(frame_value(dataset, "RescaleIntercept", frame) or 0)
+        factor = 1.0 if slope is None else float(slope)
+        if not (math.isfinite(factor) and math.isfinite(intercept) and factor != 0):
+            raise UnreadableDicom(f"expected a finite rescale other than zero, got {factor:g} and {intercept:g}")
+        out[:] = stored[frame] * factor + intercept
+    return pixels
+
+
+def _numbers(value: Any, count: int) -> Float64[ndarray, " count"] | None:
+    """`count` finite numbers, or None."""
+    if not isinstance(value, Sequence) or len(value) != count:
+        return None
+    numbers = np.array([float(number) for number in value])
+    return numbers if np.isfinite(numbers).all() else None
+
+
+def _stored(dataset: Dataset) -> Integer[ndarray, "frame row column"]:
+    """Stored values by BitsStored, HighBit and PixelRepresentation; whatever lies in the other bits is dropped."""
+    allocated, bits = int(dataset.BitsAllocated), int(dataset.BitsStored)
+    high = int(dataset.get("HighBit", bits - 1))
+    signed = bool(dataset.PixelRepresentation)
+    if allocated not in (8, 16, 32) or not 0 < bits <= high + 1 <= allocated:
+        raise UnsupportedInput(
+            f"expected 8, 16 or 32 bits allocated with the stored bits inside, "
+            f"got {allocated} allocated, {bits} stored, high bit {high}"
+        )
+    wide = np.int64 if allocated == 32 else np.int32
+    values: NDArray[Any] = (_cells(dataset, allocated // 8).astype(wide) >> (high + 1 - bits)) & ((1 << bits) - 1)
+    if signed:
+        values -= (values >> (bits - 1)) << bits
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        values = (-1 if signed else (1 << bits) - 1) - values
+    return values
+
+
+def _cells(dataset: Dataset, width: int) -> NDArray[Any]:
+    """The decoded pixel cells of all frames, `width` bytes each, unused bits and all."""
+    shape = (frame_count(dataset), int(dataset.Rows), int(dataset.Columns))
+    data = dataset.get("PixelData")
+    if not data:
+        raise UnreadableDicom("expected pixel data, got none")
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated and len(data) < math.prod(shape) * width:
+        raise UnreadableDicom(f"truncated pixel data: expected {math.prod(shape) * width} bytes, got {len(data)}")
+    try:
+        cells: NDArray[Any] = pixel_array(dataset, raw=True, correct_unused_bits=False).reshape(shape)
+    except Exception as error:  # each decoder plugin has its own
+        syntax = dataset.file_meta.TransferSyntaxUID.name
+        raise UnreadableDicom(f"expected pixel data in {syntax}, got bytes that do not decode") from error
+    return cells
