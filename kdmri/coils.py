@@ -2,6 +2,7 @@
 
 import torch
 from jaxtyping import Bool, Complex
+from numpy import ndarray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -95,6 +96,6 @@ def _taper(region: tuple[slice, slice], device: torch.device) -> Tensor:
     return window(region[0])[:, None] * window(region[1])
 
 
-def calibrated(mask: Bool[Tensor, "row column"], region: tuple[slice, slice]) -> bool:
+def calibrated(mask: Bool[ndarray, "row column"], region: tuple[slice, slice]) -> bool:
     """Whether the fully sampled centre is wide enough (4 samples each way) to estimate sensitivities from."""
     return all(extent.stop - extent.start >= min(4, size) for extent, size in zip(region, mask.shape, strict=True))

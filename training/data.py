@@ -3,6 +3,7 @@
 Every example is drawn afresh from a generator seeded by (seed, step): a resumed run sees what it would have seen.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +37,10 @@ def load_slices(root: Path, split: str, cache: Path, anatomy: str = "*") -> Slic
             raise FileNotFoundError(f"expected volumes/{split}/{anatomy}/*.nii.gz in the data folder, found none")
         slices = [image for file in files for image in _slices(file)]
         cache.mkdir(parents=True, exist_ok=True)
-        with packed.with_suffix(".part").open("wb") as part:
-            np.savez(part, *slices)
-        packed.with_suffix(".part").rename(packed)
+        # Under a name of its own until complete: two runs may start side by side.
+        part = packed.with_suffix(f".{os.getpid()}.npz")
+        np.savez(part, *slices)
+        part.rename(packed)
     with np.load(packed) as archive:
         return [archive[name] for name in archive.files]
 

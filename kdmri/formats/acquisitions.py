@@ -1,0 +1,155 @@
+"""Which acquisitions of an ISMRMRD file belong to the wanted image, and where in its Cartesian grid they go."""
+
+from dataclasses import dataclass
+
+import ismrmrd
+import numpy as np
+from jaxtyping import Bool, Int
+from numpy import ndarray
+
+from kdmri.errors import InvalidRequest, UnreadableKSpace, UnsupportedInput
+from kdmri.formats.header import Encoding
+
+Lines = Int[ndarray, " line"]
+
+
+def _flags(*names: str) -> int:
+    return sum(1 << (getattr(ismrmrd, f"ACQ_{name}") - 1) for name in names)
+
+
+NOISE = _flags("IS_NOISE_MEASUREMENT")
+CALIBRATION = _flags("IS_PARALLEL_CALIBRATION")
+CALIBRATION_AND_IMAGING = _flags("IS_PARALLEL_CALIBRATION_AND_IMAGING")
+REVERSE = _flags("IS_REVERSE")
+COMPRESSED = _flags("COMPRESSION1", "COMPRESSION2", "COMPRESSION3", "COMPRESSION4")
+NOT_OF_THE_IMAGE = NOISE | _flags(
+    "IS_NAVIGATION_DATA",
+    "IS_PHASECORR_DATA",
+    "IS_HPFEEDBACK_DATA",
+    "IS_DUMMYSCAN_DATA",
+    "IS_RTFEEDBACK_DATA",
+    "IS_SURFACECOILCORRECTIONSCAN_DATA",
+    "IS_PHASE_STABILIZATION_REFERENCE",
+    "IS_PHASE_STABILIZATION",
+)
+READOUT = ["number_of_samples", "active_channels", "center_sample", "discard_pre", "discard_post"]
+"""What all readouts of one grid have in common."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where acquisitions go: number `lines[i]` of the file to slice `slices[i]`, column `columns[i]` of the grid."""
+
+    lines: Lines
+    slices: Lines
+    columns: Lines
+    grid: tuple[int, int, int, int]
+    """Slices, coils, rows and columns, with readout oversampling."""
+    samples: slice
+    """The part of a readout that counts."""
+    rows: slice
+    """The rows that it fills: fewer than the grid's where the echo is asymmetric."""
+
+    @property
+    def whole_readout(self) -> bool:
+        return self.rows == slice(0, self.grid[2])
+
+    @property
+    def place(self) -> Lines:
+        """Slice and column as one number: lines of one place are averages."""
+        return self.slices * self.grid[3] + self.columns
+
+    @property
+    def hits(self) -> Int[ndarray, "slice column"]:
+        """How many readouts were measured at each place."""
+        slices, _, _, columns = self.grid
+        return np.bincount(self.place, minlength=slices * columns).reshape(slices, columns)
+
+    @property
+    def turns(self) -> Lines:
+        """0 for the first readout of a place, 1 for the second, and so on."""
+        order = np.argsort(self.place, kind="stable")
+        ordered = self.place[order]
+        turns = np.empty_like(order)
+        turns[order] = np.arange(order.size) - np.searchsorted(ordered, ordered)
+        return turns
+
+
+def flagged(heads: ndarray, flags: int) -> Bool[ndarray, " line"]:
+    """Where any of `flags` is set."""
+    return np.asarray((heads["flags"] & np.uint64(flags)) != 0)
+
+
+def select(heads: ndarray, wanted: dict[str, int]) -> tuple[Lines, Lines]:
+    """Imaging lines and separate calibration lines of the `wanted` counters, each counted from the first there is.
+
+    Calibration that was measured once serves every contrast and repetition. Raises UnreadableKSpace where there are
+    no imaging lines, InvalidRequest where a counter does not go that far.
+    """
+    separate = flagged(heads, CALIBRATION) & ~flagged(heads, CALIBRATION_AND_IMAGING)
+    other = flagged(heads, NOT_OF_THE_IMAGE)
+    imaging, calibration = np.flatnonzero(~other & ~separate), np.flatnonzero(~other & separate)
+    if not imaging.size:
+        raise UnreadableKSpace(f"expected imaging lines, got none among {heads.size} acquisitions")
+    encoding = heads["encoding_space_ref"]
+    first = encoding[imaging[0]]
+    imaging, calibration = imaging[encoding[imaging] == first], calibration[encoding[calibration] == first]
+    for name, number in wanted.items():
+        counter = heads["idx"][name]
+        values = np.unique(counter[imaging])
+        if not 0 <= number < values.size:
+            raise InvalidRequest(
+                f"expected a {name} from 0 to {values.size - 1}, as many as the file has, got {number}"
+            )
+        imaging = imaging[counter[imaging] == values[number]]
+        if calibration.size and (found := counter[calibration]).size:
+            calibration = calibration[found == (values[number] if values[number] in found else found.min())]
+    return imaging, calibration
+
+
+def lay_out(heads: ndarray, imaging: Lines, calibration: Lines, encoding: Encoding) -> Layout:
+    """The place of every line in the encoded grid.
+
+    A calibration line fills its place where no imaging line does and its readout is like theirs; others are left out:
+    they are samples of another grid. Raises UnsupportedInput, UnreadableKSpace where the lines make no 2-D grid.
+    """
+    _check_supported(heads[imaging])
+    kinds = np.unique(heads[READOUT][imaging])
+    if kinds.size > 1:
+        raise UnsupportedInput(f"expected readouts of one length, centre and number of coils, got {kinds.size} kinds")
+    length, coils, centre, before, after = (int(value) for value in kinds[0])
+    rows, columns = encoding.matrix
+    # A readout as long as the grid fits in one way only, whatever its (often unset) centre says.
+    start = 0 if length == rows else rows // 2 - centre
+    filled = slice(start + before, start + length - after)
+    if min(rows, columns, coils) < 1 or not 0 <= filled.start < filled.stop <= rows:
+        raise UnreadableKSpace(f"expected readouts within {rows} rows, got {length} samples with centre {centre}")
+
+    number, column = heads["idx"]["slice"], heads["idx"]["kspace_encode_step_1"].astype(int) + encoding.first_column
+    first, last = column[imaging].min(), column[imaging].max()
+    if first < 0 or last >= columns:
+        raise UnreadableKSpace(f"expected phase-encode lines within columns 0 to {columns - 1}, got {first} to {last}")
+    slices = np.unique(number[imaging])
+    place = number * columns + column
+    fits = np.isin(number, slices) & (0 <= column) & (column < columns) & (heads[READOUT] == kinds[0])
+    missing = calibration[fits[calibration] & ~np.isin(place[calibration], place[imaging])]
+    lines = np.sort(np.concatenate([imaging, missing]))
+    return Layout(
+        lines=lines,
+        slices=np.searchsorted(slices, number[lines]),
+        columns=column[lines],
+        grid=(slices.size, coils, rows, columns),
+        samples=slice(before, length - after),
+        rows=filled,
+    )
+
+
+def _check_supported(heads: ndarray) -> None:
+    """Raise UnsupportedInput for what is Cartesian but not plain 2-D."""
+    if flagged(heads, REVERSE).any():
+        raise UnsupportedInput("reversed readouts (echo-planar, bipolar): only readouts in one direction are handled")
+    if flagged(heads, COMPRESSED).any():
+        raise UnsupportedInput("compressed acquisitions: expected plain float32 samples")
+    partitions = np.unique(heads["idx"]["kspace_encode_step_2"]).size
+    if partitions > 1:
+        raise UnsupportedInput(f"3-D encoding with {partitions} second phase-encode steps: only 2-D is reconstructed")

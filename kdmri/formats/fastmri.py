@@ -1,0 +1,146 @@
+"""The fastMRI layout of HDF5 (Zbontar et al., arXiv 1811.08839): `kspace`, `mask`, `ismrmrd_header`.
+
+Its readout oversampling is left in the samples and expressed by `image_shape`, as in fastMRI's own transforms.
+`reconstruction_*` is somebody's answer, not a measurement, and is not read.
+"""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Bool, Complex64
+from numpy import ndarray
+
+from kdmri import sampling
+from kdmri.errors import UnreadableKSpace
+from kdmri.formats import hdf5, header
+from kdmri.records import Geometry, KSpace
+
+POSITIONS = "image_position_patient"
+ORIENTATION = "image_orientation_patient"
+SPACING = "pixel_spacing"
+THICKNESS = "slice_thickness"
+
+
+def read(file: h5py.File, *, max_bytes: int = hdf5.MAX_BYTES) -> KSpace:
+    """K-space of an open fastMRI file of at most `max_bytes`.
+
+    `mask` may be absent (then it is read off the zero columns), over columns, over (row, column), or over every slice.
+    Columns outside the header's encoding limits were padded, never measured. Raises UnreadableKSpace, UnsupportedInput.
+    """
+    samples = _samples(hdf5.member(file, "kspace"), max_bytes)
+    slices, _, rows, columns = samples.shape
+    encoding = _encoding(file)
+    stored = hdf5.member(file, "mask")
+    mask = sampling.whole_lines(sampling.measured(samples)) if stored is None else _mask(stored, slices, rows, columns)
+    image_shape = (rows, columns)
+    if encoding:
+        mask = mask & _acquired(encoding, columns)
+        image_shape = (min(rows, encoding.recon_matrix[0]), min(columns, encoding.recon_matrix[1]))
+    if not mask.any():
+        raise UnreadableKSpace("expected measured samples, got none: the mask or all of the k-space is zero")
+    if not mask.all():
+        samples *= mask[:, np.newaxis]
+    return KSpace(samples, _once(mask), image_shape, _geometry(file))
+
+
+def write(target: Path, kspace: KSpace) -> None:
+    """`kspace` in fastMRI's layout: `read` gives it back. Geometry goes into attributes named as in DICOM."""
+    slices, coils, rows, columns = kspace.samples.shape
+    geometry = kspace.geometry
+    spacing, thickness = (geometry.spacing, geometry.thickness) if geometry else ((1.0, 1.0), 1.0)
+    encoding = header.Encoding(
+        matrix=(rows, columns),
+        field_of_view=(rows * spacing[0], columns * spacing[1]),
+        recon_matrix=kspace.image_shape,
+        recon_field_of_view=(kspace.image_shape[0] * spacing[0], kspace.image_shape[1] * spacing[1]),
+        thickness=thickness,
+        lines=(0, columns - 1, columns // 2),
+    )
+    with h5py.File(target, "w") as file:
+        file["kspace"] = kspace.samples[:, 0] if coils == 1 else kspace.samples
+        file["mask"] = _shortest(kspace.mask)
+        file["ismrmrd_header"] = header.document(encoding, coils)
+        if geometry:
+            file.attrs[POSITIONS] = geometry.positions
+            file.attrs[ORIENTATION] = geometry.orientation
+            file.attrs[SPACING] = geometry.spacing
+            file.attrs[THICKNESS] = geometry.thickness
+
+
+def _samples(dataset: h5py.Dataset | h5py.Group | None, max_bytes: int) -> Complex64[ndarray, "slice coil row column"]:
+    expected = "expected complex k-space (slice, coil, row, column)"
+    if not isinstance(dataset, h5py.Dataset):
+        raise UnreadableKSpace(f"{expected}, got no dataset `kspace`")
+    with hdf5.intact():
+        shape, dtype = dataset.shape, dataset.dtype
+    if dtype.kind != "c" or shape is None or len(shape) not in (3, 4) or 0 in shape:
+        raise UnreadableKSpace(f"{expected}, got {dtype} {shape}")
+    with np.errstate(over="ignore"):
+        samples = hdf5.array(dataset, max_bytes).astype(np.complex64, copy=False)
+    if not np.isfinite(samples).all():
+        raise UnreadableKSpace(f"{expected} of finite single-precision samples, got NaN or infinity")
+    return samples if samples.ndim == 4 else samples[:, np.newaxis]
+
+
+def _mask(
+    dataset: h5py.Dataset | h5py.Group, slices: int, rows: int, columns: int
+) -> Bool[ndarray, "slice row column"]:
+    grid = (slices, rows, columns)
+    expected = f"expected a numeric mask over {columns} columns, {rows} x {columns} samples or {slices} slices of them"
+    if not isinstance(dataset, h5py.Dataset):
+        raise UnreadableKSpace(f"{expected}, got a group")
+    mask = hdf5.array(dataset)
+    if mask.dtype.kind not in "biuf" or mask.ndim == 0:
+        raise UnreadableKSpace(f"{expected}, got {mask.dtype} {mask.shape}")
+    try:
+        return np.broadcast_to(mask != 0, grid)
+    except ValueError as error:
+        raise UnreadableKSpace(f"{expected}, got {mask.shape}") from error
+
+
+def _encoding(file: h5py.File) -> header.Encoding | None:
+    dataset = hdf5.member(file, "ismrmrd_header")
+    if not isinstance(dataset, h5py.Dataset):
+        return None
+    xml = hdf5.array(dataset).reshape(-1)
+    found = header.encodings(bytes(xml[0])) if xml.size and xml[0] else []
+    return found[0] if found else None
+
+
+def _acquired(encoding: header.Encoding, columns: int) -> Bool[ndarray, " column"]:
+    """Columns within the encoding limits; all of them where the limits are of another grid than the file's."""
+    if encoding.lines is None or encoding.matrix[1] != columns:
+        return np.ones(columns, dtype=bool)
+    first, last, _ = encoding.lines
+    number = np.arange(columns) - encoding.first_column
+    return (first <= number) & (number <= last)
+
+
+def _once(mask: Bool[ndarray, "slice row column"]) -> Bool[ndarray, "slice row column"]:
+    """One slice of a mask that is the same in all of them."""
+    return np.ascontiguousarray(mask[:1] if np.array_equal(mask, np.broadcast_to(mask[:1], mask.shape)) else mask)
+
+
+def _shortest(mask: Bool[ndarray, "slice row column"]) -> ndarray:
+    """`mask` with the axes left out along which it does not vary: over columns as fastMRI has it (uint8), or bool."""
+    once = _once(mask)
+    if len(once) > 1:
+        return once
+    return (
+        once[0, 0].astype(np.uint8) if np.array_equal(once[0], np.broadcast_to(once[0, :1], once[0].shape)) else once[0]
+    )
+
+
+def _geometry(file: h5py.File) -> Geometry | None:
+    """What `write` stored; fastMRI's own files tell the field of view but not where it lies."""
+    with hdf5.intact():
+        if POSITIONS not in file.attrs:
+            return None
+        row_spacing, column_spacing = (float(spacing) for spacing in file.attrs[SPACING])
+        return Geometry(
+            positions=np.asarray(file.attrs[POSITIONS], dtype=np.float64).reshape(-1, 3),
+            orientation=np.asarray(file.attrs[ORIENTATION], dtype=np.float64).reshape(2, 3),
+            spacing=(row_spacing, column_spacing),
+            thickness=float(file.attrs[THICKNESS]),
+        )

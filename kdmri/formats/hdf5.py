@@ -1,0 +1,100 @@
+"""HDF5 of unknown origin: opened, searched and read without leaving the file and within a memory limit."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from io import SEEK_END
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+import numpy as np
+from numpy import ndarray
+
+from kdmri.errors import UnreadableKSpace, UnsupportedInput
+
+MAX_BYTES = 8 * 2**30
+"""Refused beyond this: four times the largest multi-coil brain volume of fastMRI, decompressed."""
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MRD2_SIGNATURE = b"yardl"
+"""What binary streams of MRD version 2 begin with (yardl's binary encoding)."""
+
+
+@contextmanager
+def intact() -> Iterator[None]:
+    """Whatever h5py raises inside the block, as UnreadableKSpace; its own words may hold paths, so they are not passed on."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, IndexError, ValueError, TypeError, NotImplementedError) as error:
+        raise UnreadableKSpace("expected an intact HDF5 file, got one that is truncated or damaged") from error
+
+
+@contextmanager
+def opened(source: Path | BinaryIO) -> Iterator[h5py.File]:
+    """`source`, open for reading.
+
+    Raises UnreadableKSpace where it is not HDF5 or is damaged, UnsupportedInput for an MRD v2 stream.
+    """
+    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as stream:
+        stream.seek(0)
+        beginning = stream.read(len(SIGNATURE))
+        size = stream.seek(0, SEEK_END)
+    if beginning.startswith(MRD2_SIGNATURE):
+        raise UnsupportedInput("MRD v2 stream: expected ISMRMRD version 1 or fastMRI in HDF5")
+    try:
+        file = h5py.File(source, "r")
+    except (OSError, RuntimeError, ValueError) as error:
+        if beginning == SIGNATURE:
+            raise UnreadableKSpace("expected an intact HDF5 file, got one that is truncated or damaged") from error
+        raise UnreadableKSpace(
+            f"expected an HDF5 file, got {size} bytes that begin with {_shown(beginning)}"
+        ) from error
+    with file:
+        yield file
+
+
+def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+    """The member of this name, or None where there is none.
+
+    Soft and external links can lead to any file that this process may read, so only hard links are followed.
+    """
+    with intact():
+        link = group.get(name, getlink=True)
+        if link is not None and not isinstance(link, h5py.HardLink):
+            raise UnreadableKSpace(f"expected `{name}` in the file itself, got a link to elsewhere")
+        return None if link is None else group[name]
+
+
+def groups(file: h5py.File) -> Iterator[h5py.Group]:
+    """The root and the groups that lie directly in it; links are passed over."""
+    yield file
+    with intact():
+        hard = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+        yield from (found for name in hard if isinstance(found := file[name], h5py.Group))
+
+
+def check(dataset: h5py.Dataset, max_bytes: int) -> None:
+    """Raise UnreadableKSpace where the samples lie outside the file, UnsupportedInput where they exceed `max_bytes`."""
+    with intact():
+        elsewhere = dataset.is_virtual or dataset.external
+        size = 0 if dataset.shape is None else dataset.size * dataset.dtype.itemsize
+    if elsewhere:
+        raise UnreadableKSpace("expected samples in the file itself, got a dataset that refers to other files")
+    check_size(size, max_bytes)
+
+
+def check_size(size: int, max_bytes: int) -> None:
+    """Raise UnsupportedInput where `size` exceeds `max_bytes`."""
+    if size > max_bytes:
+        raise UnsupportedInput(f"expected at most {max_bytes / 2**30:.3g} GiB of k-space, got {size / 2**30:.3g} GiB")
+
+
+def array(dataset: h5py.Dataset, max_bytes: int = MAX_BYTES) -> ndarray:
+    """All of `dataset`, checked by `check`."""
+    check(dataset, max_bytes)
+    with intact():
+        return np.asarray(dataset[()])
+
+
+def _shown(beginning: bytes) -> str:
+    return repr(beginning.decode("ascii")) if beginning.isascii() else f"hexadecimal {beginning.hex(' ')}"

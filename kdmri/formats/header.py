@@ -1,0 +1,105 @@
+"""The ISMRMRD XML header (ismrmrd.xsd), as much of it as Cartesian reconstruction needs; x is row, y is column."""
+
+import math
+from dataclasses import dataclass
+
+from ismrmrd import xsd
+from xsdata.exceptions import ParserError
+from xsdata.formats.dataclass.parsers import XmlParser
+from xsdata.formats.dataclass.parsers.config import ParserConfig
+
+from kdmri.errors import UnreadableKSpace, UnsupportedInput
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One <encoding>: the grid that was measured and the part of it that is wanted."""
+
+    matrix: Pair
+    """Rows (readout, oversampling included) and columns (phase encode) of the encoded grid."""
+    field_of_view: tuple[float, float]
+    """Of the encoded grid, in millimetres."""
+    recon_matrix: Pair
+    recon_field_of_view: tuple[float, float]
+    thickness: float
+    """Slice thickness in millimetres."""
+    lines: tuple[int, int, int] | None
+    """First, last and central number of the phase-encode lines, where the header tells them."""
+
+    @property
+    def first_column(self) -> int:
+        """The column of line 0: the central line lies on DC, so partial Fourier starts right of column 0."""
+        return 0 if self.lines is None else self.matrix[1] // 2 - self.lines[2]
+
+    @property
+    def image_shape(self) -> Pair:
+        """Rows and columns of the reconstructed field of view on the encoded grid's spacing."""
+        rows, columns = (
+            n if min(encoded, wanted) <= 0 else max(1, min(n, round(n * wanted / encoded)))
+            for n, encoded, wanted in zip(self.matrix, self.field_of_view, self.recon_field_of_view, strict=True)
+        )
+        return rows, columns
+
+
+def encodings(xml: bytes) -> list[Encoding]:
+    """The header's encodings in order.
+
+    Raises UnreadableKSpace where `xml` is not an ISMRMRD header, UnsupportedInput where a trajectory isn't Cartesian.
+    """
+    # Unknown elements pass: vendors and later versions of the schema add some.
+    parser = XmlParser(config=ParserConfig(fail_on_unknown_properties=False, fail_on_converter_warnings=True))
+    try:
+        if "<!" in (text := xml.decode("utf-8")).replace("<!--", ""):
+            raise ValueError("document type declarations, and with them entities, have no place here")
+        header = parser.from_string(text, xsd.ismrmrdHeader)
+        return [_encoding(encoding) for encoding in header.encoding]
+    except (ParserError, ValueError, TypeError, AttributeError) as error:
+        raise UnreadableKSpace("expected an ISMRMRD header (ismrmrd.xsd), got XML that does not fit it") from error
+
+
+def _encoding(encoding: xsd.encodingType) -> Encoding:
+    if encoding.trajectory is not xsd.trajectoryType.CARTESIAN:
+        raise UnsupportedInput(f"{encoding.trajectory.value} trajectory: only Cartesian k-space is reconstructed")
+    encoded, wanted, limits = encoding.encodedSpace, encoding.reconSpace, encoding.encodingLimits.kspace_encoding_step_1
+    extents = [encoded.fieldOfView_mm, wanted.fieldOfView_mm]
+    if not all(math.isfinite(size) for extent in extents for size in (extent.x, extent.y, extent.z)):
+        raise ValueError("a field of view is not finite")
+    return Encoding(
+        matrix=(encoded.matrixSize.x, encoded.matrixSize.y),
+        field_of_view=(encoded.fieldOfView_mm.x, encoded.fieldOfView_mm.y),
+        recon_matrix=(wanted.matrixSize.x, wanted.matrixSize.y),
+        recon_field_of_view=(wanted.fieldOfView_mm.x, wanted.fieldOfView_mm.y),
+        thickness=wanted.fieldOfView_mm.z,
+        # The schema's default for a centre that was left out is 0, where no scan has it.
+        lines=(limits.minimum, limits.maximum, limits.center) if limits and limits.center else None,
+    )
+
+
+def document(encoding: Encoding, coils: int) -> bytes:
+    """A minimal valid header with one Cartesian encoding: what `encodings` reads back. The field strength is not told."""
+    limits = xsd.encodingLimitsType()
+    if encoding.lines:
+        first, last, centre = encoding.lines
+        limits.kspace_encoding_step_1 = xsd.limitType(minimum=first, maximum=last, center=centre)
+    header = xsd.ismrmrdHeader(
+        acquisitionSystemInformation=xsd.acquisitionSystemInformationType(receiverChannels=coils),
+        experimentalConditions=xsd.experimentalConditionsType(H1resonanceFrequency_Hz=0),
+        encoding=[
+            xsd.encodingType(
+                encodedSpace=_space(encoding.matrix, encoding.field_of_view, encoding.thickness),
+                reconSpace=_space(encoding.recon_matrix, encoding.recon_field_of_view, encoding.thickness),
+                encodingLimits=limits,
+                trajectory=xsd.trajectoryType.CARTESIAN,
+            )
+        ],
+    )
+    return xsd.ToXML(header).encode()
+
+
+def _space(matrix: Pair, field_of_view: tuple[float, float], thickness: float) -> xsd.encodingSpaceType:
+    return xsd.encodingSpaceType(
+        matrixSize=xsd.matrixSizeType(x=matrix[0], y=matrix[1], z=1),
+        fieldOfView_mm=xsd.fieldOfViewMm(x=field_of_view[0], y=field_of_view[1], z=thickness),
+    )

@@ -1,0 +1,55 @@
+"""Low-resolution image in, finer image out: sinc interpolation, detail by the network, projection on what was measured."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kdmri.errors import InvalidRequest
+from kdmri.fourier import fft2c
+from kdmri.records import Images
+from kdmri.resampling import as_complex, measured_band, upsample
+from kdmri.runtime.model import Model
+from kdmri.runtime.stages import Stage, untimed
+from kdmri.scaling import intensity_scale
+
+BATCH_PIXELS = 2**20
+"""Pixels of the finer grid worked on at a time: 4 slices of 512 x 512, 1 GB of features in a VDSR of 64 channels."""
+
+
+class SuperResolver:
+    """A super-resolution model made runnable."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    @torch.inference_mode()
+    def super_resolve(self, images: Images, scale: int, *, stage: Stage = untimed) -> Images:
+        """Images on a grid `scale` times finer over the same field of view, in the units of the input.
+
+        Their k-space equals the input's where the input measured it. Raises InvalidRequest for a scale not trained on.
+        """
+        offered = sorted(set(self.model.manifest.trained_on["scales"]))
+        if scale not in offered:
+            raise InvalidRequest(f"expected scale {' or '.join(map(str, offered))}, got {scale}")
+        pixels = torch.from_numpy(images.pixels)
+        size = max(1, BATCH_PIXELS // (pixels[0].numel() * scale**2))
+        parts = [self._finer(batch.to(self.model.device), scale, stage).cpu() for batch in pixels.split(size)]
+        geometry = images.geometry.refined(scale) if images.geometry else None
+        return Images(torch.cat(parts).numpy(), geometry)
+
+    def _finer(
+        self, pixels: Float[Tensor, "slice row column"], scale: int, stage: Stage
+    ) -> Float[Tensor, "slice R C"]:
+        with stage("data_consistency"):
+            image = upsample(pixels, scale)
+            unit = intensity_scale(image)
+            image = image / unit
+            measured = fft2c(as_complex(image)).unsqueeze(1)
+            mask = measured_band((pixels.shape[-2], pixels.shape[-1]), scale).to(image)[None, None]
+            one_coil = torch.ones_like(measured[:1])
+        for denoiser in self.model.denoisers:
+            with stage("denoise"):
+                image = denoiser(image.unsqueeze(-1)).squeeze(-1)
+            with stage("data_consistency"):
+                image = self.model.consistency(as_complex(image), measured, mask, one_coil, self.model.step).real
+        return image * unit

@@ -1,0 +1,71 @@
+"""CARD.md: what a model is, for whoever has to decide whether to trust it."""
+
+from kdmri.bundle import Manifest
+
+LICENCES = {
+    "brain": "open_ms_data (Lesjak et al. 2016/2017, CC-BY), studyforrest phase 1 (ODC-PDDL-1.0), dcm_qa_uih (BSD-2-Clause), "
+    "FNNDSC/data (Apache-2.0)",
+    "cardiac": "Sunnybrook Cardiac Data, as in SegNetCMR (images public domain, repository MIT)",
+    "spine": "see the data set's volumes.csv",
+}
+
+
+def card(manifest: Manifest) -> str:
+    """The card's Markdown, from the manifest alone: no figure is typed by hand."""
+    sections = [
+        f"# {manifest.reference}",
+        _summary(manifest),
+        "## Not for",
+        _limits(manifest),
+        "## Training",
+        _training(manifest),
+        "## Scores",
+        f"Set: {manifest.test_set}. Means over volumes; data range is the volume's maximum.",
+        _scores(manifest),
+        "## Files",
+        f"Bundle against PyTorch network, relative l2 difference: {_parity(manifest)}.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _summary(manifest: Manifest) -> str:
+    network = "DC-CNN" if manifest.task == "reconstruction" else "VDSR"
+    numbers = ", ".join(f"{value} {key}" for key, value in manifest.architecture.items())
+    origin = f"Distilled from {manifest.distilled_from}." if manifest.distilled_from else "Trained on the truth alone."
+    return f"{manifest.role.capitalize()} for {manifest.task}: {network}, {numbers}; {manifest.parameters:,} parameters. {origin}"
+
+
+def _limits(manifest: Manifest) -> str:
+    seen = ", ".join(f"{key} {value}" for key, value in manifest.trained_on.items())
+    return (
+        "Diagnosis without review by a radiologist who knows that the image is machine-made. Not a medical device; no clinical "
+        "validation was done. Trained on simulated measurements of magnitude images (smooth phase, Gaussian noise), not on raw "
+        f"data, and within these ranges only: {seen}. No knee, abdomen or breast was seen, no contrast other than those of the "
+        "data below, no pathology but multiple sclerosis and cardiac disease. Fine structure may be missing or invented."
+    )
+
+
+def _training(manifest: Manifest) -> str:
+    rows = [
+        f"| {stage} | {figures['steps']:,} | {figures['seconds'] / 60:.0f} | {figures['score']} |"
+        for stage, figures in manifest.training["stages"].items()
+    ]
+    table = "\n".join(["| stage | steps | minutes | best validation score |", "|---|---|---|---|", *rows])
+    sources = "\n".join(f"- {anatomy}: {text}" for anatomy, text in LICENCES.items())
+    return (
+        f"Recipe `{manifest.training['recipe']}`, seed {manifest.training['seed']}; one CPU core, bfloat16. The score is PSNR in dB "
+        "on validation examples (bright tissue as the peak); for attention transfer the negative loss.\n\n"
+        f"{table}\n\nData, train split by subject:\n\n{sources}"
+    )
+
+
+def _scores(manifest: Manifest) -> str:
+    rows = [
+        f"| {key} | {s['psnr']:.2f} | {s['ssim']:.4f} | {s['nmse']:.4f} | {s['hfn']:.3f} |"
+        for key, s in manifest.scores.items()
+    ]
+    return "\n".join(["| set | PSNR (dB) | SSIM | NMSE | HFN |", "|---|---|---|---|---|", *rows])
+
+
+def _parity(manifest: Manifest) -> str:
+    return ", ".join(f"{shape}: {value:.1e}" for shape, value in manifest.parity.items())

@@ -1,0 +1,105 @@
+"""Scores of bundles and of plain baselines on whole volumes of the data set.
+
+The volumes are magnitude images: k-space is simulated with a smooth phase, without noise, one coil. Not raw-data scores.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.ndimage import map_coordinates
+
+from kdmri import metrics
+from kdmri.fourier import fft2c
+from kdmri.records import Images, KSpace
+from kdmri.resampling import downsample, upsample
+from kdmri.runtime.model import Model
+from kdmri.runtime.reconstructor import Reconstructor, zero_filled
+from kdmri.runtime.superresolver import SuperResolver
+from kdmri.sampling import centre_lines, random_mask
+from training.data import load_volume, simulate_phase
+
+TEST_SET = "test split: 4 brain, 5 cardiac and 1 spine volumes of subjects not trained on; magnitude, simulated k-space"
+ACCELERATIONS = (4, 8)
+SCALES = (2, 4)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One method on one volume."""
+
+    method: str
+    anatomy: str
+    volume: str
+    condition: str
+    psnr: float
+    ssim: float
+    nmse: float
+    hfn: float
+
+
+def evaluate(model: Model, data: Path, split: str) -> list[Score]:
+    """The model and its baselines on every volume of a split: accelerations 4 and 8, or scales 2 and 4."""
+    files = sorted((data / "volumes" / split).glob("*/*.nii.gz"))
+    if not files:
+        raise FileNotFoundError(f"expected volumes/{split}/<anatomy>/*.nii.gz in the data folder, found none")
+    score = _reconstruction if model.manifest.task == "reconstruction" else _enlargement
+    return [entry for file in files for entry in score(model, file)]
+
+
+def summarise(scores: list[Score]) -> dict[str, dict[str, float]]:
+    """Means over volumes, by "anatomy condition method", of every figure."""
+    groups: dict[str, list[Score]] = defaultdict(list)
+    for score in scores:
+        groups[f"{score.anatomy} {score.condition} {score.method}"].append(score)
+    figures = ("psnr", "ssim", "nmse", "hfn")
+    return {
+        key: {figure: round(float(np.mean([getattr(s, figure) for s in group])), 5) for figure in figures}
+        for key, group in sorted(groups.items())
+    }
+
+
+def _score(method: str, file: Path, condition: str, truth: np.ndarray, image: np.ndarray) -> Score:
+    figures = [figure(truth, image) for figure in (metrics.psnr, metrics.ssim, metrics.nmse, metrics.hfn)]
+    return Score(method, file.parent.name, file.name.removesuffix(".nii.gz"), condition, *figures)
+
+
+def undersampled(truth: np.ndarray, acceleration: float, seed: int) -> KSpace:
+    """Simulated single-coil k-space of a magnitude volume with a smooth phase, one random mask for all slices."""
+    rng = np.random.default_rng(seed)
+    rows, columns = truth.shape[1:]
+    lines = random_mask(columns, acceleration, centre_lines(columns, acceleration), rng)
+    phase = torch.stack([simulate_phase((rows, columns), rng) for _ in truth])
+    samples = fft2c(torch.from_numpy(truth) * phase) * torch.from_numpy(lines)
+    return KSpace(samples.unsqueeze(1).numpy(), np.broadcast_to(lines, (1, rows, columns)), (rows, columns))
+
+
+def _reconstruction(model: Model, file: Path) -> Iterator[Score]:
+    truth = load_volume(file)
+    for acceleration in ACCELERATIONS:
+        kspace = undersampled(truth, acceleration, seed=0)
+        answer = Reconstructor(model).reconstruct(kspace).pixels
+        yield _score(model.manifest.role, file, f"{acceleration}x", truth, answer)
+        yield _score("zero-filled", file, f"{acceleration}x", truth, zero_filled(kspace).pixels)
+
+
+def _enlargement(model: Model, file: Path) -> Iterator[Score]:
+    volume = torch.from_numpy(load_volume(file))
+    for scale in SCALES:
+        rows, columns = (size // scale * scale for size in volume.shape[1:])
+        truth = volume[:, :rows, :columns]
+        coarse = downsample(truth, scale)
+        answer = SuperResolver(model).super_resolve(Images(coarse.numpy()), scale).pixels
+        yield _score(model.manifest.role, file, f"{scale}x", truth.numpy(), answer)
+        yield _score("sinc", file, f"{scale}x", truth.numpy(), upsample(coarse, scale).numpy())
+        yield _score("bicubic", file, f"{scale}x", truth.numpy(), bicubic(coarse.numpy(), scale))
+
+
+def bicubic(coarse: np.ndarray, scale: int) -> np.ndarray:
+    """Cubic spline interpolation onto the grid of `upsample`, slice by slice."""
+    grid = [(np.arange(size * scale) + 0.5) / scale - 0.5 for size in coarse.shape[1:]]
+    points = np.meshgrid(*grid, indexing="ij")
+    return np.stack([map_coordinates(image, points, order=3, mode="nearest") for image in coarse])

@@ -1,0 +1,166 @@
+"""A trained network as a bundle: ONNX graphs, TorchScript data consistency, parity, manifest and card."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kdmri.bundle import CONSISTENCY, MANIFEST, Bundle, Manifest, cascade_file, sha256
+from kdmri.coils import combine
+from kdmri.consistency import DataConsistency
+from kdmri.fourier import fft2c, ifft2c
+from kdmri.records import Images, KSpace
+from kdmri.resampling import as_complex, measured_band, upsample
+from kdmri.runtime.model import Model, load_model
+from kdmri.runtime.reconstructor import Reconstructor, measurements
+from kdmri.runtime.superresolver import SuperResolver
+from kdmri.runtime.torchscript import save_module
+from kdmri.sampling import centre_lines, random_mask
+from kdmri.scaling import intensity_scale
+from training.card import card
+from training.data import simulate_phase, simulate_sensitivities
+from training.evaluate import TEST_SET, summarise, evaluate
+from training.networks import Denoiser, parameters
+from training.recipe import Recipe, Role
+
+OPSET = 18
+PARITY = 1e-4
+"""Largest relative difference between bundle and network that is exported (design, section 3)."""
+RECONSTRUCTION_SHAPES = ((1, 256, 256), (1, 230, 180), (1, 181, 217), (15, 640, 368))
+IMAGE_SHAPES = ((256, 256), (230, 180), (181, 217))
+
+
+class PlanesLast(nn.Module):
+    """A denoiser over [batch, row, column, plane]: a complex tensor viewed as real goes in and out without a copy."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, image: Float[Tensor, "batch row column plane"]) -> Float[Tensor, "batch row column plane"]:
+        """The denoised planes."""
+        return self.denoiser(image.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def export_network(network: nn.Module, folder: Path) -> None:
+    """Write one ONNX graph a cascade and the data-consistency module."""
+    folder.mkdir(parents=True, exist_ok=True)
+    planes = network.cascades[0].convolutions[0].in_channels
+    sizes = {name: torch.export.Dim(name, min=1) for name in ("batch", "row", "column")}
+    for number, denoiser in enumerate(network.cascades, start=1):
+        torch.onnx.export(
+            PlanesLast(denoiser).eval().to(memory_format=torch.contiguous_format),
+            (torch.zeros(2, 48, 40, planes),),
+            folder / cascade_file(number),
+            input_names=["image"],
+            output_names=["denoised"],
+            opset_version=OPSET,
+            dynamic_shapes=({0: sizes["batch"], 1: sizes["row"], 2: sizes["column"]},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        graph = onnx.load(folder / cascade_file(number))
+        _forget_origin(graph)
+        onnx.checker.check_model(graph, full_check=True)
+        onnx.save(graph, folder / cascade_file(number))
+    save_module(DataConsistency(), folder / CONSISTENCY)
+
+
+def _forget_origin(graph: onnx.ModelProto) -> None:
+    """Drop the exporter's stack traces: they name files of the machine that exported, and grow every graph by a fifth."""
+    for part in (graph.graph, *graph.graph.node, *graph.graph.input, *graph.graph.output, *graph.graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    del graph.graph.value_info[:]
+
+
+def export(recipe: Recipe, role: Role, network: nn.Module, stages: dict[str, Any], data: Path, models: Path) -> Bundle:
+    """Write, check against the network, score on the test split, and describe. Raises ValueError where parity fails.
+
+    Args:
+        stages: what the log says of each training stage: steps, seconds, best validation score.
+    """
+    name = f"{recipe.name}-{role}"
+    folder = models / name / recipe.version
+    network = network.float().eval().to(memory_format=torch.contiguous_format)
+    export_network(network, folder)
+    numbers = recipe.teacher if role == "teacher" else recipe.student
+    manifest = Manifest(
+        name=name,
+        version=recipe.version,
+        task=recipe.task,
+        role=role,
+        architecture={"cascades": 1, **numbers},
+        parameters=parameters(network),
+        inputs=_inputs(recipe),
+        trained_on={key: value for key, value in vars(recipe.data).items() if key not in ("batch", "pixels", "patch")},
+        consistency_step=1.0,
+        files={file.name: sha256(file) for file in sorted(folder.iterdir()) if file.suffix in (".onnx", ".pt")},
+        parity={},
+        scores={},
+        test_set=TEST_SET,
+        training={"recipe": f"training/recipes/{recipe.task.replace('-', '_')}.toml", "seed": recipe.seed, "stages": stages},
+        distilled_from=None if role == "teacher" else f"{recipe.name}-teacher@{recipe.version}",
+    )
+    bundle = Bundle(folder, manifest)
+    parity = check_parity(network, load_model(bundle))
+    if max(parity.values()) > PARITY:
+        raise ValueError(f"expected bundle and network to agree to {PARITY}, got {parity}")
+    scores = summarise(evaluate(load_model(bundle), data, "test"))
+    manifest = manifest.model_copy(update={"parity": parity, "scores": scores})
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+    (folder / "CARD.md").write_text(card(manifest))
+    return Bundle(folder, manifest)
+
+
+def check_parity(network: nn.Module, model: Model) -> dict[str, float]:
+    """Relative l2 difference between a loaded bundle and its network, by shape."""
+    if model.manifest.task == "reconstruction":
+        return {" x ".join(map(str, shape)): _reconstruction_parity(network, model, shape) for shape in RECONSTRUCTION_SHAPES}
+    return {" x ".join(map(str, shape)): _enlargement_parity(network, model, shape) for shape in IMAGE_SHAPES}
+
+
+@torch.no_grad()
+def _reconstruction_parity(network: nn.Module, model: Model, shape: tuple[int, int, int]) -> float:
+    coils, rows, columns = shape
+    rng = np.random.default_rng(rows)
+    image = torch.from_numpy(rng.random((rows, columns), dtype=np.float32)) * simulate_phase((rows, columns), rng)
+    lines = random_mask(columns, 4, centre_lines(columns, 4), rng)
+    samples = fft2c(simulate_sensitivities((rows, columns), coils, rng) * image) * torch.from_numpy(lines)
+    mask = np.broadcast_to(lines, (1, rows, columns))
+    kspace = KSpace(samples[None].numpy(), mask, (rows, columns))
+    answer = next(Reconstructor(model).complex_images(kspace))
+    samples, pattern, maps = next(measurements(kspace, torch.device("cpu")))
+    start = combine(ifft2c(samples), maps)
+    scale = intensity_scale(start)
+    return _relative(answer, network(start / scale, samples / scale[:, None], pattern, maps) * scale)
+
+
+@torch.no_grad()
+def _enlargement_parity(network: nn.Module, model: Model, shape: tuple[int, int]) -> float:
+    pixels = np.random.default_rng(shape[0]).random((1, *shape), dtype=np.float32)
+    scale = model.manifest.trained_on["scales"][0]
+    answer = torch.from_numpy(SuperResolver(model).super_resolve(Images(pixels), scale).pixels)
+    start = upsample(torch.from_numpy(pixels), scale)
+    unit = intensity_scale(start)
+    start = as_complex(start / unit)
+    band = measured_band(shape, scale).float()[None, None]
+    detailed = as_complex(network(start.real))
+    maps = torch.ones_like(start).unsqueeze(1)
+    expected = DataConsistency()(detailed, fft2c(start).unsqueeze(1), band, maps, torch.ones(())).real * unit
+    return _relative(answer, expected)
+
+
+def _relative(answer: Tensor, expected: Tensor) -> float:
+    return float(torch.linalg.vector_norm(answer - expected) / torch.linalg.vector_norm(expected))
+
+
+def _inputs(recipe: Recipe) -> dict[str, str]:
+    if recipe.task == "reconstruction":
+        return {"image": "float32 [batch, row, column, 2]: real and imaginary part, bright tissue about 1"}
+    return {"image": "float32 [batch, row, column, 1]: sinc-interpolated magnitude, bright tissue about 1"}
