@@ -63,14 +63,15 @@ class Layout:
     def hits(self) -> Int[ndarray, "slice column"]:
         """How many readouts were measured at each place."""
         slices, _, _, columns = self.grid
-        return np.bincount(self.place, minlength=slices * columns).reshape(slices, columns)
+        hits: ndarray = np.bincount(self.place, minlength=slices * columns)
+        return hits.reshape(slices, columns)
 
     @property
     def turns(self) -> Lines:
         """0 for the first readout of a place, 1 for the second, and so on."""
         order = np.argsort(self.place, kind="stable")
         ordered = self.place[order]
-        turns = np.empty_like(order)
+        turns: ndarray = np.empty_like(order)
         turns[order] = np.arange(order.size) - np.searchsorted(ordered, ordered)
         return turns
 
@@ -98,11 +99,9 @@ def select(heads: ndarray, wanted: dict[str, int]) -> tuple[Lines, Lines]:
         counter = heads["idx"][name]
         values = np.unique(counter[imaging])
         if not 0 <= number < values.size:
-            raise InvalidRequest(
-                f"expected a {name} from 0 to {values.size - 1}, as many as the file has, got {number}"
-            )
+            raise InvalidRequest(f"expected a {name} from 0 to {values.size - 1}, those of the file, got {number}")
         imaging = imaging[counter[imaging] == values[number]]
-        if calibration.size and (found := counter[calibration]).size:
+        if (found := counter[calibration]).size:
             calibration = calibration[found == (values[number] if values[number] in found else found.min())]
     return imaging, calibration
 
@@ -131,7 +130,7 @@ def lay_out(heads: ndarray, imaging: Lines, calibration: Lines, encoding: Encodi
         raise UnreadableKSpace(f"expected phase-encode lines within columns 0 to {columns - 1}, got {first} to {last}")
     slices = np.unique(number[imaging])
     place = number * columns + column
-    fits = np.isin(number, slices) & (0 <= column) & (column < columns) & (heads[READOUT] == kinds[0])
+    fits = np.isin(number, slices) & (column >= 0) & (column < columns) & (heads[READOUT] == kinds[0])
     missing = calibration[fits[calibration] & ~np.isin(place[calibration], place[imaging])]
     lines = np.sort(np.concatenate([imaging, missing]))
     return Layout(

@@ -46,7 +46,7 @@ def read(file: h5py.File, *, max_bytes: int = hdf5.MAX_BYTES) -> KSpace:
 
 def write(target: Path, kspace: KSpace) -> None:
     """`kspace` in fastMRI's layout: `read` gives it back. Geometry goes into attributes named as in DICOM."""
-    slices, coils, rows, columns = kspace.samples.shape
+    coils, rows, columns = kspace.samples.shape[1:]
     geometry = kspace.geometry
     spacing, thickness = (geometry.spacing, geometry.thickness) if geometry else ((1.0, 1.0), 1.0)
     encoding = header.Encoding(
@@ -119,7 +119,7 @@ def _acquired(encoding: header.Encoding, columns: int) -> Bool[ndarray, " column
 
 def _once(mask: Bool[ndarray, "slice row column"]) -> Bool[ndarray, "slice row column"]:
     """One slice of a mask that is the same in all of them."""
-    return np.ascontiguousarray(mask[:1] if np.array_equal(mask, np.broadcast_to(mask[:1], mask.shape)) else mask)
+    return np.ascontiguousarray(mask[:1] if (mask == mask[:1]).all() else mask)
 
 
 def _shortest(mask: Bool[ndarray, "slice row column"]) -> ndarray:
@@ -127,9 +127,8 @@ def _shortest(mask: Bool[ndarray, "slice row column"]) -> ndarray:
     once = _once(mask)
     if len(once) > 1:
         return once
-    return (
-        once[0, 0].astype(np.uint8) if np.array_equal(once[0], np.broadcast_to(once[0, :1], once[0].shape)) else once[0]
-    )
+    pattern: ndarray = once[0]
+    return pattern[0].astype(np.uint8) if (pattern == pattern[0]).all() else pattern
 
 
 def _geometry(file: h5py.File) -> Geometry | None:

@@ -22,7 +22,7 @@ MRD2_SIGNATURE = b"yardl"
 
 @contextmanager
 def intact() -> Iterator[None]:
-    """Whatever h5py raises inside the block, as UnreadableKSpace; its own words may hold paths, so they are not passed on."""
+    """Whatever h5py raises inside the block, as UnreadableKSpace: its own words may hold paths."""
     try:
         yield
     except (OSError, RuntimeError, KeyError, IndexError, ValueError, TypeError, NotImplementedError) as error:

@@ -78,7 +78,7 @@ def _encoding(encoding: xsd.encodingType) -> Encoding:
 
 
 def document(encoding: Encoding, coils: int) -> bytes:
-    """A minimal valid header with one Cartesian encoding: what `encodings` reads back. The field strength is not told."""
+    """A minimal valid header of one Cartesian encoding: what `encodings` reads back. It tells no field strength."""
     limits = xsd.encodingLimitsType()
     if encoding.lines:
         first, last, centre = encoding.lines
@@ -95,7 +95,7 @@ def document(encoding: Encoding, coils: int) -> bytes:
             )
         ],
     )
-    return xsd.ToXML(header).encode()
+    return str(xsd.ToXML(header)).encode()
 
 
 def _space(matrix: Pair, field_of_view: tuple[float, float], thickness: float) -> xsd.encodingSpaceType:

@@ -30,9 +30,9 @@ def read(
 ) -> KSpace:
     """K-space of an open ISMRMRD file: one contrast, repetition and cardiac phase, counted from the first there is.
 
-    Averages are averaged; of several sets the first is taken. Separate calibration lines fill places of the grid where no
-    imaging line was measured (`acquisitions.lay_out`). A noise scan whitens the coils. Readout oversampling is removed,
-    except from an asymmetric echo, which has no whole readout to transform: there `image_shape` expresses it.
+    Averages are averaged; of several sets the first is taken. Separate calibration lines fill places of the grid where
+    no imaging line was measured (`acquisitions.lay_out`). A noise scan whitens the coils. Readout oversampling is
+    removed, except from an asymmetric echo, which has no whole readout to transform: there `image_shape` tells it.
     Raises UnreadableKSpace, UnsupportedInput, InvalidRequest.
     """
     data, xml = _acquisitions(file)
@@ -66,7 +66,7 @@ def prewhiten(
     if not mean_variance > 0 or not np.linalg.cond(covariance) < MAX_CONDITION:
         return samples
     whitening = np.linalg.inv(np.linalg.cholesky(covariance / mean_variance)).astype(np.complex64)
-    return (whitening @ samples.reshape(*samples.shape[:2], -1)).reshape(samples.shape)
+    return np.matmul(whitening, samples.reshape(*samples.shape[:2], -1)).reshape(samples.shape)
 
 
 def _has_acquisitions(group: h5py.Group) -> bool:
@@ -163,7 +163,7 @@ def _cropped(readouts: Complex64[ndarray, "line coil sample"], rows: int) -> Com
     shifted = torch.fft.ifftshift(torch.from_numpy(readouts), dim=-1)
     image = torch.fft.fftshift(torch.fft.ifft(shifted, norm="ortho"), dim=-1)[..., start : start + rows]
     cropped = torch.fft.fft(torch.fft.ifftshift(image, dim=-1), norm="ortho")
-    return torch.fft.fftshift(cropped, dim=-1).numpy()
+    return np.asarray(torch.fft.fftshift(cropped, dim=-1))
 
 
 def _noise(data: h5py.Dataset, heads: ndarray, lines: Lines, max_bytes: int) -> Complex64[ndarray, "coil sample"]:
@@ -189,19 +189,14 @@ def _geometry(heads: ndarray, layout: Layout, encoding: header.Encoding) -> Geom
     """
     first_of_slice = layout.lines[np.unique(layout.slices, return_index=True)[1]]
     centres = heads["position"][first_of_slice].astype(np.float64)
-    directions = np.stack([heads[name][first_of_slice] for name in ("phase_dir", "read_dir")], axis=1).astype(
-        np.float64
-    )
-    along_row, along_column = directions[0]
-    lengths_and_angle = [along_row @ along_row, along_column @ along_column, along_row @ along_column]
-    if not np.allclose(lengths_and_angle, [1, 1, 0], atol=1e-3) or not np.allclose(
-        directions, directions[0], atol=1e-3
-    ):
-        return None
-    if not np.isfinite(centres).all() or min(encoding.field_of_view) <= 0:
+    directions = np.stack([heads["phase_dir"], heads["read_dir"]], axis=1)[first_of_slice].astype(np.float64)
+    orientation = along_row, along_column = directions[0]
+    right_angled = np.allclose(orientation @ orientation.T, np.eye(2), atol=1e-3)
+    parallel = np.allclose(directions, orientation, atol=1e-3)
+    if not (right_angled and parallel and np.isfinite(centres).all() and min(encoding.field_of_view) > 0):
         return None
     spacing = (encoding.field_of_view[0] / encoding.matrix[0], encoding.field_of_view[1] / encoding.matrix[1])
     half_extents = [spacing[axis] * (encoding.matrix[axis] - 1) / 2 for axis in (0, 1)]
     corners = centres - along_column * half_extents[0] - along_row * half_extents[1]
-    whole = Geometry(corners, directions[0], spacing, encoding.thickness)
+    whole = Geometry(corners, orientation, spacing, encoding.thickness)
     return whole.cropped(encoding.matrix, encoding.image_shape)
