@@ -5,7 +5,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import pydicom
@@ -17,21 +16,15 @@ from pydicom import Dataset, uid
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import FileMetaDataset
 from pydicom.sr.codedict import codes
-from pydicom.valuerep import format_number_as_ds
 
 from kdmri import __version__
-from kdmri.errors import UnsupportedInput
 from kdmri.formats.dicom import DicomSeries
-from kdmri.formats.enhanced import decimals, describe_frames
-from kdmri.formats.frames import frame_count, frame_value, is_enhanced
+from kdmri.formats.enhanced import describe_frames
+from kdmri.formats.frames import frame_count, image_type, is_enhanced
+from kdmri.formats.grey import decimals, stored_values, window
 from kdmri.records import Geometry, Images
 
 NOTICE = "Machine-made image: not for diagnosis without review"
-LARGEST = 2**15 - 1
-"""Stored values are signed 16 bit and symmetric about zero: the undershoot beside a sharp edge keeps its sign."""
-PERCENTILES = (1.0, 99.5)
-"""Of the pixels, shown black and white where the source has no window."""
-
 STALE = (
     "IconImageSequence",
     "PixelPaddingValue",
@@ -44,6 +37,8 @@ STALE = (
     "WindowCenterWidthExplanation",
     "DigitalSignaturesSequence",
     "MACParametersSequence",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
     "DataSetTrailingPadding",
 )
 """What holds for the source's stored values or bytes only. Overlays, curves and private elements go as well."""
@@ -87,9 +82,9 @@ def super_resolved(
     count, rows, columns = series.images.pixels.shape
     if pixels.shape != (count, rows * scale, columns * scale):
         raise ValueError(f"expected pixels {(count, rows * scale, columns * scale)}, got {pixels.shape}")
-    stored, rescale = _stored(pixels)
+    stored, rescale = stored_values(pixels)
     sentence = f"Super-resolution {scale}x by kdmri {__version__}, model {model}. {description or ''}".strip()
-    making = _Making(model, sentence, rescale, _window(pixels, series), _new_uid(), datetime.now().astimezone())
+    making = _Making(model, sentence, rescale, window(pixels, series.headers), _new_uid(), datetime.now().astimezone())
     geometry = series.images.geometry
     positions = geometry.refined(scale).positions if geometry else None
     outputs, end = [], 0
@@ -111,11 +106,11 @@ def reconstructed(
 
     Raises UnsupportedInput for pixels that are not finite.
     """
-    stored, rescale = _stored(images.pixels)
+    stored, rescale = stored_values(images.pixels)
     factor = f" (acceleration {acceleration:.3g})" if acceleration else ""
     sentence = f"Reconstructed from k-space{factor} by kdmri {__version__}, model {model}."
     when = datetime.now().astimezone()
-    making = _Making(model, sentence, rescale, _window(images.pixels, None), _new_uid(), when)
+    making = _Making(model, sentence, rescale, window(images.pixels), _new_uid(), when)
     geometry = images.geometry or _made_up(len(stored))
     study = _study(patient_name, when)
     outputs = []
@@ -126,8 +121,8 @@ def reconstructed(
         dataset.ImageOrientationPatient = decimals(geometry.orientation.ravel())
         dataset.PixelSpacing = decimals(geometry.spacing)
         dataset.SliceThickness = decimals([geometry.thickness])[0]
-        dataset.update(making.rescale)
-        dataset.update(making.window)
+        dataset.update(copy.deepcopy(making.rescale))
+        dataset.update(copy.deepcopy(making.window))
         _identify(dataset, making, "kdmri reconstruction")
         _write_pixels(dataset, stored[index : index + 1])
         if images.geometry is None:
@@ -168,15 +163,15 @@ def _derived(
             dataset,
             scale=scale,
             positions=positions,
-            rescale=making.rescale,
-            window=making.window,
+            rescale=copy.deepcopy(making.rescale),
+            window=copy.deepcopy(making.window),
             derivations=derivations,
         )
         dataset.SourceImageEvidenceSequence = [_evidence(header)]
         return dataset
-    dataset.ImageType = ["DERIVED", "SECONDARY", *(header.get("ImageType", ())[2:] or ["OTHER"])]
+    dataset.ImageType = ["DERIVED", "SECONDARY", *(image_type(header, 0)[2:] or ["OTHER"])]
     for item in (making.rescale, making.window, _derivation(header, making, None)):
-        dataset.update(item)
+        dataset.update(copy.deepcopy(item))
     if header.get("PixelSpacing"):
         dataset.PixelSpacing = decimals(spacing / scale for spacing in map(float, header.PixelSpacing))
     if positions is not None:
@@ -293,57 +288,6 @@ def _study(patient_name: str, when: datetime) -> Dataset:
     for keyword in ("ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "EchoTrainLength"):
         setattr(dataset, keyword, None)
     return dataset
-
-
-# --- numbers ---
-
-
-def _stored(pixels: Float32[ndarray, "slice R C"]) -> tuple[Int16[ndarray, "slice R C"], Dataset]:
-    """Stored values and the rescale that turns them back: the largest magnitude takes the whole range."""
-    peak = float(np.abs(pixels).max())
-    if not np.isfinite(peak):
-        raise UnsupportedInput("expected finite pixels, got infinite ones or NaN")
-    rescale = Dataset()
-    rescale.RescaleSlope = format_number_as_ds(peak / LARGEST or 1.0)
-    rescale.RescaleIntercept = "0"
-    rescale.RescaleType = "US"
-    stored = np.empty(pixels.shape, np.int16)
-    for out, image in zip(stored, pixels, strict=True):
-        # By the slope as written, which has fewer digits.
-        out[:] = np.rint(image / np.float64(rescale.RescaleSlope))
-    return stored, rescale
-
-
-def _window(pixels: Float32[ndarray, "slice R C"], series: DicomSeries | None) -> Dataset:
-    """One window for all slices: the median of the source's, or else robust percentiles of the pixels."""
-    edges = _source_windows(series) if series else None
-    low, high = np.median(edges, axis=0) if edges else np.percentile(pixels, PERCENTILES)
-    width = float(high - low) or 1.0
-    window = Dataset()
-    window.WindowCenter, window.WindowWidth = decimals((low + width / 2, width))
-    if width < 1:
-        window.VOILUTFunction = "LINEAR_EXACT"  # LINEAR needs a width of 1 or more (PS3.3 C.11.2.1.2.1)
-    return window
-
-
-def _source_windows(series: DicomSeries) -> list[tuple[float, float]] | None:
-    """Lower and upper edge of the first window of every slice; None where one has none, or shows it inverted."""
-    edges = []
-    for header in series.headers:
-        if header.PhotometricInterpretation != "MONOCHROME2":
-            return None
-        for frame in range(frame_count(header)):
-            center, width = (_first(frame_value(header, key, frame)) for key in ("WindowCenter", "WindowWidth"))
-            if not (np.isfinite(center) and width > 0):
-                return None
-            edges.append((center - width / 2, center + width / 2))
-    return edges
-
-
-def _first(value: Any) -> float:
-    """The number, or the first of several; NaN where there is none."""
-    first = value if isinstance(value, int | float) or not value else value[0]
-    return float("nan") if first in (None, "") else float(first)
 
 
 def _made_up(slices: int) -> Geometry:

@@ -74,7 +74,9 @@ def read_zip(
     try:
         with zipfile.ZipFile(file) as archive:
             contents = list(_members(archive, max_bytes))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
+    except (KdmriError, FileNotFoundError):
+        raise
+    except Exception as error:  # zipfile's own, and those of each compression
         raise UnreadableDicom("expected a zip of DICOM instances, got a damaged archive") from error
     datasets = [_parsed(content) for content in contents if looks_like_dicom(content[:132])]
     return _grouped([dataset for dataset in datasets if "Rows" in dataset], max_pixels)
@@ -203,10 +205,14 @@ def _checked_size(header: Dataset) -> int:
     if sop_class != uid.MRImageStorage and not is_enhanced(header):
         got = _said("SOP class", sop_class.name)
         raise UnsupportedInput(f"expected MR Image Storage or Enhanced MR Image Storage, got {got}")
-    if not is_enhanced(header) and frame_count(header) != 1:
-        raise UnsupportedInput(f"expected one frame in MR Image Storage, got {frame_count(header)}")
+    described = len(header.get("PerFrameFunctionalGroupsSequence") or ()) if is_enhanced(header) else 1
+    if frame_count(header) != described:
+        raise UnsupportedInput(f"expected as many frames as are described, {described}, got {frame_count(header)}")
     if "ModalityLUTSequence" in header:
         raise UnsupportedInput("expected a linear rescale, got a modality lookup table")
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        if not header.get(keyword):
+            raise UnreadableDicom(f"expected an instance with a {keyword}, got none")
     rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
     if min(rows, columns) < 1:
         raise UnreadableDicom(f"expected an image with rows and columns, got {rows} x {columns}")

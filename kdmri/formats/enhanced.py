@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from jaxtyping import Float64
 from numpy import ndarray
 from pydicom import Dataset
-from pydicom.valuerep import format_number_as_ds
+
+from kdmri.formats.grey import decimals
 
 REPLACED = (
     "PixelValueTransformationSequence",
@@ -61,6 +62,8 @@ def describe_frames(
 
     `positions` are the new ImagePositionPatient in mm, `derivations` an item of DerivationImageSequence for each frame.
     """
+    if not dataset.get("SharedFunctionalGroupsSequence"):
+        dataset.SharedFunctionalGroupsSequence = [Dataset()]
     shared = dataset.SharedFunctionalGroupsSequence[0]
     frames = dataset.PerFrameFunctionalGroupsSequence
     for groups in (shared, *frames):
@@ -77,11 +80,6 @@ def describe_frames(
     _summarise_types(dataset, [shared, *frames])
     _drop_private_dimensions(dataset)
     _delete(dataset, (*ACQUIRED_ONLY, *CONCATENATION))
-
-
-def decimals(values: Iterable[float]) -> list[str]:
-    """Numbers as DS strings of at most 16 characters."""
-    return [format_number_as_ds(float(value)) for value in values]
 
 
 def _delete(dataset: Dataset, keywords: Iterable[str]) -> None:

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Integer
+from jaxtyping import Float32, Float64, Int64, Integer
 from numpy import ndarray
-from numpy.typing import NDArray
 from pydicom import Dataset, uid
+from pydicom.encaps import generate_frames
 from pydicom.multival import MultiValue
 from pydicom.pixels.utils import pixel_array
 
 from kdmri.errors import UnreadableDicom, UnsupportedInput
+from kdmri.formats.codestream import check_size
 
 ENHANCED = (uid.EnhancedMRImageStorage, uid.LegacyConvertedEnhancedMRImageStorage)
 
@@ -39,6 +40,7 @@ COMPONENTS = {
     "PHASE SUBTRACT": "phase",
     "VELOCITY MAP": "velocity map",
     "FIELD_MAP": "field map",
+    "B0 MAP": "field map",
     "R": "real",
     "REAL": "real",
     "I": "imaginary",
@@ -47,6 +49,8 @@ COMPONENTS = {
 """From value 3 of ImageType or FrameType on: PS3.3 C.8.3.1.1.1, and what Siemens and Philips write there."""
 GE_COMPONENTS = {1: "phase", 2: "real", 3: "imaginary"}
 """(0043,xx2F) of GEMS_PARM_01: GE says it nowhere else."""
+RESCALE_LIMIT = 1e28
+"""Slope and intercept above this take 32-bit values out of float32's range."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,12 @@ def frame_value(header: Dataset, keyword: str, frame: int) -> Any:
     return header.get(keyword)
 
 
+def image_type(header: Dataset, frame: int) -> list[str]:
+    """FrameType or ImageType: ORIGINAL or DERIVED, PRIMARY or SECONDARY, and what the maker adds."""
+    terms = frame_value(header, "FrameType", frame) or header.get("ImageType") or []
+    return [terms] if isinstance(terms, str) else list(terms)
+
+
 def component(header: Dataset, frame: int) -> str:
     """Which part of the complex image a frame shows: 'magnitude', or what it is instead."""
     named = frame_value(header, "ComplexImageComponent", frame)
@@ -89,8 +99,8 @@ def component(header: Dataset, frame: int) -> str:
         code = value[0] if isinstance(value, MultiValue) and value else value
         if code in GE_COMPONENTS:
             return GE_COMPONENTS[code]
-    terms = frame_value(header, "FrameType", frame) or header.get("ImageType") or ()
-    return next((COMPONENTS[term] for term in terms[2:] if term in COMPONENTS), "magnitude")
+    terms = image_type(header, frame)[2:]
+    return next((COMPONENTS[term] for term in terms if term in COMPONENTS), "magnitude")
 
 
 def plane(header: Dataset, frame: int) -> Plane | None:
@@ -117,10 +127,10 @@ def modality_pixels(dataset: Dataset, frames: Sequence[int]) -> Float32[ndarray,
     pixels = np.empty((len(frames), *stored.shape[1:]), np.float32)
     for out, frame in zip(pixels, frames, strict=True):
         slope = frame_value(dataset, "RescaleSlope", frame)
-        intercept = float(frame_value(dataset, "RescaleIntercept", frame) or 0)
         factor = 1.0 if slope is None else float(slope)
-        if not (math.isfinite(factor) and math.isfinite(intercept) and factor != 0):
-            raise UnreadableDicom(f"expected a finite rescale other than zero, got {factor:g} and {intercept:g}")
+        intercept = float(frame_value(dataset, "RescaleIntercept", frame) or 0)
+        if not (0 < abs(factor) < RESCALE_LIMIT and abs(intercept) < RESCALE_LIMIT):
+            raise UnreadableDicom(f"expected a rescale that leaves finite pixels, got {factor:g} and {intercept:g}")
         out[:] = stored[frame] * factor + intercept
     return pixels
 
@@ -133,7 +143,7 @@ def _numbers(value: Any, count: int) -> Float64[ndarray, " count"] | None:
     return numbers if np.isfinite(numbers).all() else None
 
 
-def _stored(dataset: Dataset) -> Integer[ndarray, "frame row column"]:
+def _stored(dataset: Dataset) -> Int64[ndarray, "frame row column"]:
     """Stored values by BitsStored, HighBit and PixelRepresentation; whatever lies in the other bits is dropped."""
     allocated, bits = int(dataset.BitsAllocated), int(dataset.BitsStored)
     high = int(dataset.get("HighBit", bits - 1))
@@ -143,8 +153,8 @@ def _stored(dataset: Dataset) -> Integer[ndarray, "frame row column"]:
             f"expected 8, 16 or 32 bits allocated with the stored bits inside, "
             f"got {allocated} allocated, {bits} stored, high bit {high}"
         )
-    wide = np.int64 if allocated == 32 else np.int32
-    values: NDArray[Any] = (_cells(dataset, allocated // 8).astype(wide) >> (high + 1 - bits)) & ((1 << bits) - 1)
+    cells = _cells(dataset, allocated // 8).astype(np.int64)
+    values: Int64[ndarray, "frame row column"] = (cells >> (high + 1 - bits)) & ((1 << bits) - 1)
     if signed:
         values -= (values >> (bits - 1)) << bits
     if dataset.PhotometricInterpretation == "MONOCHROME1":
@@ -152,17 +162,25 @@ def _stored(dataset: Dataset) -> Integer[ndarray, "frame row column"]:
     return values
 
 
-def _cells(dataset: Dataset, width: int) -> NDArray[Any]:
+def _cells(dataset: Dataset, width: int) -> Integer[ndarray, "frame row column"]:
     """The decoded pixel cells of all frames, `width` bytes each, unused bits and all."""
     shape = (frame_count(dataset), int(dataset.Rows), int(dataset.Columns))
     data = dataset.get("PixelData")
     if not data:
         raise UnreadableDicom("expected pixel data, got none")
-    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated and len(data) < math.prod(shape) * width:
-        raise UnreadableDicom(f"truncated pixel data: expected {math.prod(shape) * width} bytes, got {len(data)}")
+    syntax, length = dataset.file_meta.TransferSyntaxUID, math.prod(shape) * width
+    if not syntax.is_encapsulated and len(data) < length:
+        raise UnreadableDicom(f"truncated pixel data: expected {length} bytes, got {len(data)}")
     try:
-        cells: NDArray[Any] = pixel_array(dataset, raw=True, correct_unused_bits=False).reshape(shape)
+        if syntax.is_encapsulated and syntax != uid.RLELossless:
+            dataset.pop("ExtendedOffsetTable", None)  # so that the decoder cuts the same frames as the check
+            for stream in generate_frames(data, number_of_frames=shape[0]):
+                check_size(stream, *shape[1:])
+        cells: Integer[ndarray, "frame row column"] = pixel_array(dataset, raw=True, correct_unused_bits=False).reshape(
+            shape
+        )
+    except UnreadableDicom:
+        raise
     except Exception as error:  # each decoder plugin has its own
-        syntax = dataset.file_meta.TransferSyntaxUID.name
-        raise UnreadableDicom(f"expected pixel data in {syntax}, got bytes that do not decode") from error
-    return cells
+        raise UnreadableDicom(f"expected pixel data in {syntax.name}, got bytes that do not decode") from error
+    return cells.reshape(shape)
