@@ -1,0 +1,1 @@
+"""The HTTP service: wire (bytes to record), scheduler, runtime, wire (record to bytes)."""

@@ -1,0 +1,86 @@
+"""The application: models loaded before the first request, ids on every request, one log line an answer."""
+
+import logging
+import re
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import kdmri
+from service import errors, routes
+from service.models import Models
+from service.scheduler import Scheduler
+from service.settings import Settings
+
+log = structlog.get_logger()
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+QUIET = ("/livez", "/readyz", "/metrics")
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The service with the models of `settings.models`. Raises UnknownModel or CorruptBundle as it starts."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        configure_logging(settings.log_level)
+        app.state.models = Models(settings.models, device=settings.device, threads=settings.threads)
+        app.state.scheduler = Scheduler(workers=settings.workers, capacity=settings.queue)
+        log.info("ready", models=len(app.state.models.bundles), version=kdmri.__version__)
+        yield
+        app.state.scheduler.close()
+
+    app = FastAPI(title="kdmri", version=kdmri.__version__, description=kdmri.__doc__ or "", lifespan=lifespan)
+    app.state.settings = settings
+    app.include_router(routes.router)
+    errors.install(app)
+    app.add_middleware(RequestIds)
+    return app
+
+
+class RequestIds:
+    """X-Request-ID: the client's where it is harmless, else a new one; in the answer and in every log line."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        asked = Headers(scope=scope).get("x-request-id", "")
+        request_id = asked if REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                if scope["path"] not in QUIET:
+                    # The route's pattern, not the path: what a client put into an address stays out of the log.
+                    route = getattr(scope.get("route"), "path", "none")
+                    log.info("answered", method=scope["method"], route=route, status=message["status"])
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self.app(scope, receive, send_with_id)
+
+
+def configure_logging(level: str) -> None:
+    """JSON lines on standard output."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+    )
