@@ -9,7 +9,7 @@ import struct
 from kdmri.errors import UnreadableDicom
 
 SIZE_MARKERS = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xDE, 0xF7}
-"""Second bytes of JPEG's SOF and DHP (ITU-T T.81 table B.1) and JPEG-LS's SOF (T.87), whose segments have one layout."""
+"""Second bytes of JPEG's SOF and DHP (ITU-T T.81 table B.1) and JPEG-LS's SOF (T.87); one layout."""
 
 
 def check_size(stream: bytes, rows: int, columns: int) -> None:

@@ -152,7 +152,7 @@ def _derived(
     """A copy of `header` about the new pixels; `numbers` are its frames in the source instance."""
     dataset = copy.deepcopy(header)
     _forget(dataset)
-    _identify(dataset, making, f"{header.get('SeriesDescription') or ''}"[: 64 - 6] + f" SR {scale}x")
+    _identify(dataset, making, _suffixed(header.get("SeriesDescription") or "", f" SR {scale}x"))
     _write_pixels(dataset, stored)
     if header.file_meta.TransferSyntaxUID in LOSSY:
         dataset.LossyImageCompression = "01"
@@ -288,6 +288,11 @@ def _study(patient_name: str, when: datetime) -> Dataset:
     for keyword in ("ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "EchoTrainLength"):
         setattr(dataset, keyword, None)
     return dataset
+
+
+def _suffixed(text: str, suffix: str) -> str:
+    """Within the 64 characters of a value of VR LO."""
+    return text[: 64 - len(suffix)] + suffix
 
 
 def _made_up(slices: int) -> Geometry:

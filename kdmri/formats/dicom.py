@@ -2,6 +2,8 @@
 
 import copy
 import io
+import logging
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -19,8 +21,10 @@ from kdmri.errors import KdmriError, UnreadableDicom, UnsupportedInput
 from kdmri.formats.frames import Plane, component, frame_count, is_enhanced, modality_pixels, plane
 from kdmri.records import Geometry, Images
 
-# pydicom's warnings quote the offending values, which may be a patient's: they must not reach a log.
+# pydicom's warnings quote what a file says, which may be about a patient: they must not reach a log or a terminal.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module="pydicom")
 
 MAX_PIXELS = 2**27
 """Pixels of one call, over all instances and frames: 512 slices of 512 x 512, 512 MB of float32."""

@@ -104,10 +104,13 @@ def component(header: Dataset, frame: int) -> str:
 
 
 def plane(header: Dataset, frame: int) -> Plane | None:
-    """Position, orientation and spacing of a frame; None where one is absent or makes no sense."""
-    position = _numbers(frame_value(header, "ImagePositionPatient", frame), 3)
-    cosines = _numbers(frame_value(header, "ImageOrientationPatient", frame), 6)
-    spacing = _numbers(frame_value(header, "PixelSpacing", frame), 2)
+    """Position, orientation and spacing of a frame; None where one is absent or zero.
+
+    Raises UnreadableDicom where one is not of the right count of finite numbers.
+    """
+    position = _numbers(header, "ImagePositionPatient", frame, 3)
+    cosines = _numbers(header, "ImageOrientationPatient", frame, 6)
+    spacing = _numbers(header, "PixelSpacing", frame, 2)
     if position is None or cosines is None or spacing is None or spacing.min() <= 0:
         return None
     orientation = cosines.reshape(2, 3)
@@ -135,12 +138,15 @@ def modality_pixels(dataset: Dataset, frames: Sequence[int]) -> Float32[ndarray,
     return pixels
 
 
-def _numbers(value: Any, count: int) -> Float64[ndarray, " count"] | None:
-    """`count` finite numbers, or None."""
-    if not isinstance(value, Sequence) or len(value) != count:
+def _numbers(header: Dataset, keyword: str, frame: int, count: int) -> Float64[ndarray, " count"] | None:
+    """The values of an attribute of `count` numbers, or None where it is absent or empty."""
+    value = frame_value(header, keyword, frame)
+    if value is None or value == "":
         return None
     numbers = np.array([float(number) for number in value])
-    return numbers if np.isfinite(numbers).all() else None
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise UnreadableDicom(f"expected {count} finite numbers in {keyword}, got others")
+    return numbers
 
 
 def _stored(dataset: Dataset) -> Int64[ndarray, "frame row column"]:
@@ -176,9 +182,9 @@ def _cells(dataset: Dataset, width: int) -> Integer[ndarray, "frame row column"]
             dataset.pop("ExtendedOffsetTable", None)  # so that the decoder cuts the same frames as the check
             for stream in generate_frames(data, number_of_frames=shape[0]):
                 check_size(stream, *shape[1:])
-        cells: Integer[ndarray, "frame row column"] = pixel_array(dataset, raw=True, correct_unused_bits=False).reshape(
-            shape
-        )
+        # pylibjpeg's RLE decoder panics on damaged data, which is no Exception: pydicom's own is fast enough.
+        plugin = "pydicom" if syntax == uid.RLELossless else ""
+        cells: ndarray = pixel_array(dataset, raw=True, correct_unused_bits=False, decoding_plugin=plugin)
     except UnreadableDicom:
         raise
     except Exception as error:  # each decoder plugin has its own

@@ -71,5 +71,7 @@ def _windows(headers: Sequence[Dataset]) -> list[tuple[float, float]]:
 
 def _first(value: Any) -> float:
     """The number, or the first of several; NaN where there is none."""
-    numbers = np.atleast_1d(np.asarray(value if value is not None else (), dtype=float))
-    return float(numbers[0]) if numbers.size else float("nan")
+    try:
+        return float(np.atleast_1d(np.asarray(value, dtype=float))[0])
+    except (TypeError, ValueError, IndexError):
+        return float("nan")
