@@ -3,10 +3,10 @@
 from kdmri.bundle import Manifest
 
 LICENCES = {
-    "brain": "open_ms_data (Lesjak et al. 2016/2017, CC-BY), studyforrest phase 1 (ODC-PDDL-1.0), dcm_qa_uih (BSD-2-Clause), "
-    "FNNDSC/data (Apache-2.0)",
+    "brain": "open_ms_data (Lesjak et al. 2016/2017, University of Ljubljana; CC-BY), studyforrest, "
+    "datalad/example-dicom-structural (ODC-PDDL-1.0), neurolabusc/dcm_qa_uih (BSD-2-Clause), FNNDSC/data (Apache-2.0)",
     "cardiac": "Sunnybrook Cardiac Data, as in SegNetCMR (images public domain, repository MIT)",
-    "spine": "see the data set's volumes.csv",
+    "spine": "spinalcordtoolbox tutorial and testing data (MIT; CC-BY-4.0 upstream, spine-generic)",
 }
 
 

@@ -9,8 +9,12 @@ Data = Annotated[Path, typer.Option(help="Folder with volumes/<split>/<anatomy>/
 Runs = Annotated[Path, typer.Option(help="Folder for checkpoints and logs.")]
 
 
+Models = Annotated[Path, typer.Option(help="Folder of models.")]
+Name = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of one in training/recipes.")]
+
+
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe file, or the name of one in training/recipes.")],
+    recipe: Name,
     data: Data = Path("../shared/data"),
     runs: Runs = Path("runs"),
     devices: Annotated[int, typer.Option(help="Processes (CPU) or GPUs.")] = 1,
@@ -24,3 +28,36 @@ def train(
     fabric = Fabric(accelerator="auto", devices=devices, precision="bf16-mixed")
     fabric.launch()
     run(recipes.load(recipe), data, runs, fabric)
+
+
+def export(
+    recipe: Name,
+    data: Data = Path("../shared/data"),
+    runs: Runs = Path("runs"),
+    models: Models = Path("models"),
+) -> None:
+    """Write a trained recipe's teacher and student as bundles, checked for parity and scored on the test split."""
+    from training import export as bundles
+    from training import recipe as recipes
+
+    wanted = recipes.load(recipe)
+    for role in ("teacher", "student"):
+        bundle = bundles.export(wanted, role, runs, data, models)
+        typer.echo(f"{bundle.manifest.reference} -> {bundle.folder}")
+
+
+def evaluate(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for scores.csv and scores.md.")],
+    data: Data = Path("../shared/data"),
+    models: Models = Path("models"),
+    split: Annotated[str, typer.Option(help="val to choose by, test to report.")] = "test",
+) -> None:
+    """Score every bundle and the plain baselines on whole volumes: one CSV row a volume, one Markdown row a mean."""
+    from kdmri.bundle import load_all
+    from kdmri.runtime.model import load_model
+    from training import evaluate as scores
+    from training.tables import write
+
+    entries = [score for bundle in load_all(models) for score in scores.evaluate(load_model(bundle), data, split)]
+    write(entries, output)
+    typer.echo(f"{len(entries)} scores -> {output}")

@@ -31,6 +31,7 @@ SCALES = (2, 4)
 class Score:
     """One method on one volume."""
 
+    task: str
     method: str
     anatomy: str
     volume: str
@@ -62,9 +63,9 @@ def summarise(scores: list[Score]) -> dict[str, dict[str, float]]:
     }
 
 
-def _score(method: str, file: Path, condition: str, truth: np.ndarray, image: np.ndarray) -> Score:
+def _score(task: str, method: str, file: Path, condition: str, truth: np.ndarray, image: np.ndarray) -> Score:
     figures = [figure(truth, image) for figure in (metrics.psnr, metrics.ssim, metrics.nmse, metrics.hfn)]
-    return Score(method, file.parent.name, file.name.removesuffix(".nii.gz"), condition, *figures)
+    return Score(task, method, file.parent.name, file.name.removesuffix(".nii.gz"), condition, *figures)
 
 
 def undersampled(truth: np.ndarray, acceleration: float, seed: int) -> KSpace:
@@ -81,9 +82,12 @@ def _reconstruction(model: Model, file: Path) -> Iterator[Score]:
     truth = load_volume(file)
     for acceleration in ACCELERATIONS:
         kspace = undersampled(truth, acceleration, seed=0)
-        answer = Reconstructor(model).reconstruct(kspace).pixels
-        yield _score(model.manifest.role, file, f"{acceleration}x", truth, answer)
-        yield _score("zero-filled", file, f"{acceleration}x", truth, zero_filled(kspace).pixels)
+        answers = {
+            "zero-filled": zero_filled(kspace).pixels,
+            model.manifest.role: Reconstructor(model).reconstruct(kspace).pixels,
+        }
+        for method, image in answers.items():
+            yield _score("reconstruction", method, file, f"{acceleration}x", truth, image)
 
 
 def _enlargement(model: Model, file: Path) -> Iterator[Score]:
@@ -92,10 +96,13 @@ def _enlargement(model: Model, file: Path) -> Iterator[Score]:
         rows, columns = (size // scale * scale for size in volume.shape[1:])
         truth = volume[:, :rows, :columns]
         coarse = downsample(truth, scale)
-        answer = SuperResolver(model).super_resolve(Images(coarse.numpy()), scale).pixels
-        yield _score(model.manifest.role, file, f"{scale}x", truth.numpy(), answer)
-        yield _score("sinc", file, f"{scale}x", truth.numpy(), upsample(coarse, scale).numpy())
-        yield _score("bicubic", file, f"{scale}x", truth.numpy(), bicubic(coarse.numpy(), scale))
+        answers = {
+            "bicubic": bicubic(coarse.numpy(), scale),
+            "sinc": upsample(coarse, scale).numpy(),
+            model.manifest.role: SuperResolver(model).super_resolve(Images(coarse.numpy()), scale).pixels,
+        }
+        for method, image in answers.items():
+            yield _score("super-resolution", method, file, f"{scale}x", truth.numpy(), image)
 
 
 def bicubic(coarse: np.ndarray, scale: int) -> np.ndarray:

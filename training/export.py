@@ -1,5 +1,6 @@
 """A trained network as a bundle: ONNX graphs, TorchScript data consistency, parity, manifest and card."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from kdmri.sampling import centre_lines, random_mask
 from kdmri.scaling import intensity_scale
 from training.card import card
 from training.data import simulate_phase, simulate_sensitivities
-from training.evaluate import TEST_SET, summarise, evaluate
+from training.evaluate import TEST_SET, evaluate, summarise
 from training.networks import Denoiser, parameters
 from training.recipe import Recipe, Role
 
@@ -79,19 +80,30 @@ def _forget_origin(graph: onnx.ModelProto) -> None:
     del graph.graph.value_info[:]
 
 
-def export(recipe: Recipe, role: Role, network: nn.Module, stages: dict[str, Any], data: Path, models: Path) -> Bundle:
-    """Write, check against the network, score on the test split, and describe. Raises ValueError where parity fails.
-
-    Args:
-        stages: what the log says of each training stage: steps, seconds, best validation score.
-    """
-    name = f"{recipe.name}-{role}"
-    folder = models / name / recipe.version
-    network = network.float().eval().to(memory_format=torch.contiguous_format)
+def export(recipe: Recipe, role: Role, runs: Path, data: Path, models: Path) -> Bundle:
+    """Write, check against the network, score on the test split, and describe. Raises ValueError where parity fails."""
+    trained = runs / f"{recipe.name}-{recipe.version}"
+    network = recipe.network(role).eval()
+    network.load_state_dict(torch.load(trained / role / "best.pt", map_location="cpu", weights_only=True)["network"])
+    folder = models / f"{recipe.name}-{role}" / recipe.version
     export_network(network, folder)
+    manifest = _described(recipe, role, network, folder, _stages(trained, role))
+    bundle = Bundle(folder, manifest)
+    parity = check_parity(network, load_model(bundle))
+    if max(parity.values()) > PARITY:
+        raise ValueError(f"expected bundle and network to agree to {PARITY}, got {parity}")
+    scores = summarise(evaluate(load_model(bundle), data, "test"))
+    manifest = manifest.model_copy(update={"parity": parity, "scores": scores})
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+    (folder / "CARD.md").write_text(card(manifest))
+    shutil.copy(trained / "log.jsonl", folder / "training_log.jsonl")
+    return Bundle(folder, manifest)
+
+
+def _described(recipe: Recipe, role: Role, network: nn.Module, folder: Path, stages: dict[str, Any]) -> Manifest:
     numbers = recipe.teacher if role == "teacher" else recipe.student
-    manifest = Manifest(
-        name=name,
+    return Manifest(
+        name=f"{recipe.name}-{role}",
         version=recipe.version,
         task=recipe.task,
         role=role,
@@ -104,25 +116,29 @@ def export(recipe: Recipe, role: Role, network: nn.Module, stages: dict[str, Any
         parity={},
         scores={},
         test_set=TEST_SET,
-        training={"recipe": f"training/recipes/{recipe.task.replace('-', '_')}.toml", "seed": recipe.seed, "stages": stages},
+        training={
+            "recipe": f"training/recipes/{recipe.task.replace('-', '_')}.toml",
+            "seed": recipe.seed,
+            "stages": stages,
+        },
         distilled_from=None if role == "teacher" else f"{recipe.name}-teacher@{recipe.version}",
     )
-    bundle = Bundle(folder, manifest)
-    parity = check_parity(network, load_model(bundle))
-    if max(parity.values()) > PARITY:
-        raise ValueError(f"expected bundle and network to agree to {PARITY}, got {parity}")
-    scores = summarise(evaluate(load_model(bundle), data, "test"))
-    manifest = manifest.model_copy(update={"parity": parity, "scores": scores})
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
-    (folder / "CARD.md").write_text(card(manifest))
-    return Bundle(folder, manifest)
+
+
+def _stages(trained: Path, role: Role) -> dict[str, Any]:
+    """Steps, seconds and best validation score of each stage that led to the role's weights, from its checkpoints."""
+    stages = {}
+    for stage in ("teacher",) if role == "teacher" else ("attention", "student"):
+        last = torch.load(trained / stage / "last.pt", map_location="cpu", weights_only=True)
+        stages[stage] = {"steps": last["step"], "seconds": round(last["seconds"]), "score": round(float(last["best"]), 4)}
+    return stages
 
 
 def check_parity(network: nn.Module, model: Model) -> dict[str, float]:
     """Relative l2 difference between a loaded bundle and its network, by shape."""
     if model.manifest.task == "reconstruction":
-        return {" x ".join(map(str, shape)): _reconstruction_parity(network, model, shape) for shape in RECONSTRUCTION_SHAPES}
-    return {" x ".join(map(str, shape)): _enlargement_parity(network, model, shape) for shape in IMAGE_SHAPES}
+        return {_label(shape): _reconstruction_parity(network, model, shape) for shape in RECONSTRUCTION_SHAPES}
+    return {_label(shape): _enlargement_parity(network, model, shape) for shape in IMAGE_SHAPES}
 
 
 @torch.no_grad()
@@ -154,6 +170,10 @@ def _enlargement_parity(network: nn.Module, model: Model, shape: tuple[int, int]
     maps = torch.ones_like(start).unsqueeze(1)
     expected = DataConsistency()(detailed, fft2c(start).unsqueeze(1), band, maps, torch.ones(())).real * unit
     return _relative(answer, expected)
+
+
+def _label(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _relative(answer: Tensor, expected: Tensor) -> float:

@@ -1,5 +1,6 @@
 """The optimiser's loop, the same for every stage: resumable, deterministic in what it sees, chosen on validation."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,12 @@ from training.report import Report
 
 CHECKPOINT_SECONDS = 120
 VALIDATIONS = 20
+WARM_UP = 100
+
+
+def annealed(step: int, steps: int) -> float:
+    """The learning rate's share at a step: a short linear warm-up, then a cosine from 1 to a hundredth."""
+    return min(1.0, (step + 1) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
 def fit(
@@ -38,24 +45,22 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=learning_rate, total_steps=steps + 1, pct_start=min(0.05, 100 / steps), final_div_factor=10
-    )
     trained, optimiser = fabric.setup(network, optimiser)
-    state = {"network": trained, "optimiser": optimiser, "schedule": schedule, "step": 0, "best": -torch.inf, "seconds": 0.0}
+    state: dict[str, Any] = {"network": trained, "optimiser": optimiser, "step": 0, "best": -math.inf, "seconds": 0.0}
     last, best = folder / "last.pt", folder / "best.pt"
     if last.exists():
-        fabric.load(last, state)
+        fabric.load(last, state, strict=False)
     writer = SummaryWriter(str(folder))
     started, saved = time.monotonic() - state["seconds"], time.monotonic()
     running = torch.zeros(())
     for step in range(state["step"], steps):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * annealed(step, steps)
         value = loss(trained, draw(step))
         optimiser.zero_grad(set_to_none=True)
         fabric.backward(value)
         fabric.clip_gradients(trained, optimiser, max_norm=1.0)
         optimiser.step()
-        schedule.step()
         state["step"] = step + 1
         running = running + value.detach().cpu()
         if (step + 1) % 50 == 0:
@@ -65,7 +70,7 @@ def fit(
         if (step + 1) % max(steps // VALIDATIONS, 1) == 0 or step + 1 == steps:
             value = score(trained)
             writer.add_scalar("validation", value, step + 1)
-            report.validation(step + 1, value)
+            report.validation(step + 1, value, seconds=round(time.monotonic() - started))
             if value > state["best"]:
                 state["best"] = value
                 fabric.save(best, {"network": trained, "step": step + 1, "score": value})

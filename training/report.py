@@ -1,7 +1,6 @@
 """How a long run shows where it is: a progress bar on a terminal, log lines elsewhere, and a log file to commit."""
 
 import json
-import time
 from pathlib import Path
 from types import TracebackType
 
@@ -15,17 +14,20 @@ class Report:
     def __init__(self, stage: str, log: Path, console: Console | None = None) -> None:
         self.stage, self.log = stage, log
         self.console = console or Console()
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        columns = (BarColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
+        self.progress = Progress(
+            TextColumn("{task.description}"), *columns, console=self.console, disable=not self.console.is_terminal
+        )
         self.task = self.progress.add_task(stage, total=None, loss="")
-        self.started = time.monotonic()
         self.loss = float("nan")
 
     def __enter__(self) -> "Report":
         self.progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.progress.stop()
 
     def step(self, step: int, steps: int, loss: float) -> None:
@@ -33,10 +35,10 @@ class Report:
         self.loss = loss
         self.progress.update(self.task, completed=step, total=steps, loss=f"loss {loss:.5f}")
 
-    def validation(self, step: int, score: float) -> None:
-        """A score on the validation split."""
-        seconds = round(time.monotonic() - self.started)
-        entry = {"stage": self.stage, "step": step, "loss": round(self.loss, 6), "score": round(score, 4), "seconds": seconds}
+    def validation(self, step: int, score: float, *, seconds: int) -> None:
+        """A score on the validation split, `seconds` of training after the stage's first step."""
+        figures = {"loss": round(self.loss, 6), "score": round(score, 4), "seconds": seconds}
+        entry = {"stage": self.stage, "step": step, **figures}
         with self.log.open("a") as log:
             log.write(json.dumps(entry) + "\n")
         if not self.console.is_terminal:

@@ -1,0 +1,51 @@
+# Every target makes its own .venv: Python 3.11, make and git are all that a machine needs.
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu    the CPU build of torch, 200 MB instead of 3 GB
+PYTHON ?= python3.11
+TORCH_INDEX ?=
+BIN := .venv/bin
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check serve bench lock clean test-stack dashboards
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/serve: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet $(INDEX) -c constraints.txt -e .
+	touch $@
+
+.venv/dev: .venv/serve
+	$(BIN)/pip install --quiet $(INDEX) -c constraints.txt -e '.[train,dev]'
+	touch $@
+
+demo: .venv/serve  ## install, start the service, send it real images, show what comes back
+	$(BIN)/python examples/demo.py
+
+test: .venv/dev  ## install and pass the tests
+	$(BIN)/pytest
+
+check: .venv/dev  ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+serve: .venv/serve  ## run the service on 127.0.0.1:8000
+	$(BIN)/kdmri serve
+
+bench: .venv/serve  ## teacher against student on this machine
+	$(BIN)/kdmri bench
+
+test-stack: .venv/serve  ## build the image, run it with Prometheus, send it a file; skips without a Docker engine
+	deploy/test_stack.sh
+
+dashboards: .venv/dev  ## write deploy/grafana/dashboards/*.json anew
+	$(BIN)/python deploy/grafana/dashboards.py
+
+lock: .venv/dev  ## write the installed versions to constraints.txt
+	$(BIN)/pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -v -E '^(pip|setuptools|wheel|nvidia-.*|triton)[ =]' > constraints.txt
+
+clean:  ## remove the environment and what was written
+	rm -rf .venv build demo-out *.egg-info
