@@ -24,6 +24,8 @@ DATA = Path(__file__).parents[2].parent / "shared" / "data" / "dicom"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data/dicom is absent")
 
 SYNTAXES = ("", "_padded", "_implicit", "_bigendian", "_expb", "_RLE", "_jp2klossless", "_jpeg_ls_lossless")
+# kdmri silences these in a process of its own; pytest sets the filters anew for each test.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 quick = settings(max_examples=60, deadline=None)
 
 

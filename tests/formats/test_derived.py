@@ -1,0 +1,451 @@
+"""What a PACS gets: derived MR objects that say what they are, where they lie and what they were made from."""
+
+import copy
+import functools
+import io
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from highdicom.legacy import LegacyConvertedEnhancedMRImage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.testing import assert_allclose, assert_array_equal
+from pydicom import Dataset, uid
+from pydicom.data import get_testdata_file
+
+from kdmri.errors import UnsupportedInput
+from kdmri.formats import derived, dicom
+from kdmri.formats.grey import LARGEST
+from kdmri.records import Geometry, Images
+from kdmri.resampling import downsample, upsample
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data" / "dicom"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data/dicom is absent")
+needs_dciodvfy = pytest.mark.skipif(not shutil.which("dciodvfy"), reason="Debian's dicom3tools is not installed")
+needs_dcmdump = pytest.mark.skipif(not shutil.which("dcmdump"), reason="Debian's dcmtk is not installed")
+
+SCALE = 2
+MODEL = "vdsr-student@1.2.0"
+WHEEL = (
+    "MR_small.dcm",
+    "MR_small_implicit.dcm",
+    "MR_small_bigendian.dcm",
+    "MR_small_RLE.dcm",
+    "MR_small_jp2klossless.dcm",
+    "MR_small_jpeg_ls_lossless.dcm",
+    "examples_overlay.dcm",
+)
+REAL = (
+    "t1_series",
+    "t1_sagittal_series",
+    "ge_phantom_series",
+    "signed_12bit",
+    "enhanced/philips_fieldmap.dcm",
+    "enhanced/siemens_xa10.dcm",
+)
+SOURCES = [*WHEEL, *(pytest.param(name, marks=needs_data) for name in REAL)]
+
+
+def paths_of(name: str) -> list[Path]:
+    """Instances of a source: every third of a folder of slices."""
+    if name in WHEEL:
+        return [Path(str(get_testdata_file(name, download=False)))]
+    return sorted((DATA / name).glob("*.dcm"))[::3] if (DATA / name).is_dir() else [DATA / name]
+
+
+def sharpened(series: dicom.DicomSeries, scale: int = SCALE, **more: str) -> list[Dataset]:
+    """Sinc interpolation in the place of a network."""
+    pixels = upsample(torch.from_numpy(series.images.pixels), scale).numpy()
+    return derived.super_resolved(series, pixels, scale=scale, model=MODEL, **more)
+
+
+@functools.cache
+def source_and_answer(name: str) -> tuple[dicom.DicomSeries, tuple[bytes, ...]]:
+    (series,) = dicom.read(paths_of(name))
+    return series, tuple(derived.to_bytes(output) for output in sharpened(series))
+
+
+def parsed(content: bytes) -> Dataset:
+    return pydicom.dcmread(io.BytesIO(content))
+
+
+def small(**changes: object) -> Dataset:
+    dataset = pydicom.dcmread(paths_of("MR_small.dcm")[0])
+    for keyword, value in changes.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def series_of(*datasets: Dataset) -> dicom.DicomSeries:
+    (series,) = dicom.read([derived.to_bytes(dataset) for dataset in datasets])
+    return series
+
+
+def read_back(outputs: list[Dataset]) -> dicom.DicomSeries:
+    (series,) = dicom.read([derived.to_bytes(output) for output in outputs])
+    return series
+
+
+def complaints(path: Path) -> set[str]:
+    """The errors of dciodvfy."""
+    ran = subprocess.run(["dciodvfy", path], capture_output=True, text=True, errors="replace", check=False)
+    return {line for line in ran.stderr.splitlines() if line.startswith("Error")}
+
+
+# --- laws that hold for every source ---
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_downsampled_again_the_answer_is_the_input(name):
+    series, answer = source_and_answer(name)
+    (back,) = dicom.read(answer)
+    again = downsample(torch.from_numpy(back.images.pixels), SCALE).numpy()
+    assert_allclose(again, series.images.pixels, atol=5e-5 * np.abs(series.images.pixels).max())
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_field_of_view_stays(name):
+    series, answer = source_and_answer(name)
+    (back,) = dicom.read(answer)
+    old, new = series.images.geometry, back.images.geometry
+    assert_allclose(np.multiply(new.spacing, SCALE), old.spacing, rtol=1e-9)
+    assert_allclose(new.orientation, old.orientation, atol=1e-9)
+    assert new.thickness == old.thickness
+    step = (np.array(new.spacing) - old.spacing) / 2
+    moved = old.positions + old.orientation[0] * step[1] + old.orientation[1] * step[0]
+    assert_allclose(new.positions, moved, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_each_answer_is_a_new_instance_of_one_new_series_in_the_same_study(name):
+    series, answer = source_and_answer(name)
+    outputs = [parsed(content) for content in answer]
+    sources = {header.SOPInstanceUID for header in series.headers}
+    assert len(outputs) == len(series.headers)
+    assert len({output.SOPInstanceUID for output in outputs} - sources) == len(outputs)
+    assert len({output.SeriesInstanceUID for output in outputs} - {series.headers[0].SeriesInstanceUID}) == 1
+    for header, output in zip(series.headers, outputs, strict=True):
+        assert output.file_meta.MediaStorageSOPInstanceUID == output.SOPInstanceUID
+        for keyword in ("SOPClassUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientName", "PatientID"):
+            assert output.get(keyword) == header.get(keyword)
+        for keyword in ("SpecificCharacterSet", "AcquisitionMatrix", "EchoTime", "BurnedInAnnotation", "Manufacturer"):
+            assert output.get(keyword) == header.get(keyword)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_answer_says_what_it_was_made_from_and_by_what(name):
+    series, answer = source_and_answer(name)
+    for index, content in enumerate(answer):
+        output, header = parsed(content), series.headers[index]
+        groups = output.get("PerFrameFunctionalGroupsSequence")
+        derivations = [group.DerivationImageSequence[0] for group in groups] if groups else [output]
+        numbers = [item.SourceImageSequence[0].get("ReferencedFrameNumber") for item in derivations]
+        assert numbers == (list(series.frames[index]) if groups else [None])
+        for derivation in derivations:
+            (source,) = derivation.SourceImageSequence
+            (purpose,) = source.PurposeOfReferenceCodeSequence
+            (code,) = derivation.DerivationCodeSequence
+            assert source.ReferencedSOPInstanceUID == header.SOPInstanceUID
+            assert (purpose.CodeValue, purpose.CodingSchemeDesignator) == ("121322", "DCM")
+            assert (code.CodeValue, code.CodingSchemeDesignator) == ("113085", "DCM")
+            assert MODEL in derivation.DerivationDescription
+            assert "2x" in derivation.DerivationDescription
+        equipment = output.ContributingEquipmentSequence[-1]
+        assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
+        assert (equipment.Manufacturer, equipment.ManufacturerModelName) == ("kdmri", "vdsr-student")
+        assert output.ImageType[:2] == (["DERIVED", "PRIMARY"] if groups else ["DERIVED", "SECONDARY"])
+        assert output.SeriesDescription.endswith("SR 2x")
+        assert "not for diagnosis without review" in output.ImageComments
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_series_has_one_rescale_and_one_window(name):
+    _, answer = source_and_answer(name)
+    outputs = [parsed(content) for content in answer]
+    shared = [output.get("SharedFunctionalGroupsSequence") for output in outputs]
+    rescales = [groups[0].PixelValueTransformationSequence[0] if groups else None for groups in shared]
+    windows = [groups[0].FrameVOILUTSequence[0] if groups else None for groups in shared]
+    slopes = {(rescale or output).RescaleSlope for rescale, output in zip(rescales, outputs, strict=True)}
+    levels = {
+        (float((item or output).WindowCenter), float((item or output).WindowWidth))
+        for item, output in zip(windows, outputs, strict=True)
+    }
+    assert len(slopes) == len(levels) == 1
+    stored = np.concatenate([output.pixel_array.ravel() for output in outputs])
+    assert np.abs(stored).max() == LARGEST
+    for output in outputs:
+        assert output.SmallestImagePixelValue == output.pixel_array.min()
+        assert output.LargestImagePixelValue == output.pixel_array.max()
+
+
+@needs_dciodvfy
+@pytest.mark.parametrize("name", SOURCES)
+def test_dciodvfy_finds_no_error_that_the_source_did_not_have(name, tmp_path):
+    _, answer = source_and_answer(name)
+    known = set().union(*(complaints(path) for path in paths_of(name)))
+    for index, content in enumerate(answer):
+        path = tmp_path / f"{index}.dcm"
+        path.write_bytes(content)
+        assert complaints(path) <= known
+
+
+@needs_dcmdump
+@pytest.mark.parametrize("name", SOURCES)
+def test_dcmtk_reads_the_answer(name, tmp_path):
+    _, answer = source_and_answer(name)
+    path = tmp_path / "answer.dcm"
+    path.write_bytes(answer[0])
+    ran = subprocess.run(["dcmdump", "+P", "Rows", "+P", "PixelData", path], capture_output=True, text=True, check=True)
+    assert not ran.stderr
+    assert str(parsed(answer[0]).Rows) in ran.stdout
+
+
+# --- position, in millimetres ---
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_point_keeps_its_place_in_the_patient(scale):
+    rows, columns = np.mgrid[:48, :40]
+    blob = np.exp(-((rows - 19.3) ** 2 + (columns - 23.6) ** 2) / 8)
+    turn = np.array([[0.8, 0.6, 0.0], [-0.36, 0.48, 0.8]])
+    source = small(Rows=48, Columns=40, PixelSpacing=[1.25, 0.75], ImagePositionPatient=[-20.5, 31, 7])
+    source.ImageOrientationPatient = turn.ravel().tolist()
+    source.PixelData = np.rint(blob * 30000).astype("<i2").tobytes()
+    series = series_of(source)
+    finer = read_back(sharpened(series, scale))
+    assert_allclose(centre_of_mass(finer.images), centre_of_mass(series.images), atol=0.01)
+
+
+def centre_of_mass(images: Images) -> np.ndarray:
+    """Of the first slice, in patient coordinates (mm)."""
+    weights = images.pixels[0].astype(float) / images.pixels[0].sum(dtype=float)
+    row, column = (float((weights * index).sum()) for index in np.indices(weights.shape))
+    geometry = images.geometry
+    along_row, along_column = geometry.orientation
+    return geometry.positions[0] + along_row * column * geometry.spacing[1] + along_column * row * geometry.spacing[0]
+
+
+# --- grey levels ---
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    arrays(np.float32, array_shapes(min_dims=3, max_dims=3, max_side=4), elements=st.floats(-1, 1, width=32)),
+    st.floats(-30, 30),
+)
+def test_pixels_come_back_to_half_a_step(pixels, exponent):
+    pixels = (pixels * 10.0**exponent).astype(np.float32)
+    back = read_back(derived.reconstructed(Images(pixels), model=MODEL)).images.pixels
+    assert_allclose(back, pixels, atol=np.abs(pixels).max() / LARGEST * 0.5001 + 1e-44)
+
+
+def test_overshoot_stays_negative():
+    edge = np.zeros((16, 16), "<i2")
+    edge[:, 8:] = 1000
+    back = read_back(sharpened(series_of(small(Rows=16, Columns=16, PixelData=edge.tobytes()))))
+    assert back.images.pixels.min() < -50
+    assert back.images.pixels.max() > 1050
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_not_finite_are_refused(bad):
+    pixels = np.zeros((1, 4, 4), np.float32)
+    pixels[0, 1, 1] = bad
+    with pytest.raises(UnsupportedInput, match="expected finite pixels"):
+        derived.reconstructed(Images(pixels), model=MODEL)
+
+
+def test_an_empty_image_stays_empty():
+    back = read_back(derived.reconstructed(Images(np.zeros((1, 8, 8), np.float32)), model=MODEL))
+    assert_array_equal(back.images.pixels, 0)
+
+
+def test_the_window_is_the_median_of_the_sources():
+    slices = [small(WindowCenter=center, WindowWidth=width) for center, width in ((100, 200), (200, 300), (150, 260))]
+    output = sharpened(series_of(*slices))[0]
+    low, high = 20, 280  # medians of 0, 50, 20 and of 200, 350, 280
+    assert (float(output.WindowCenter), float(output.WindowWidth)) == ((low + high) / 2, high - low)
+
+
+def test_without_a_window_robust_percentiles_are_shown():
+    source = small()
+    del source.WindowCenter
+    series = series_of(source)
+    output = sharpened(series)[0]
+    bright = np.percentile(series.images.pixels, 99.5)
+    assert float(output.WindowCenter) + float(output.WindowWidth) / 2 == pytest.approx(bright, rel=0.05)
+
+
+def test_monochrome1_is_answered_as_monochrome2():
+    series = series_of(small(PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE"))
+    outputs = sharpened(series)
+    assert (outputs[0].PhotometricInterpretation, outputs[0].PresentationLUTShape) == ("MONOCHROME2", "IDENTITY")
+    again = downsample(torch.from_numpy(read_back(outputs).images.pixels), SCALE).numpy()
+    assert_allclose(again, series.images.pixels, atol=5e-5 * np.abs(series.images.pixels).max())
+
+
+# --- what is carried and what is dropped ---
+
+
+def test_what_describes_the_old_pixels_is_dropped():
+    (series,) = dicom.read(paths_of("examples_overlay.dcm"))
+    header = series.headers[0]
+    assert "IconImageSequence" in header
+    assert any(element.tag.group >> 8 == 0x60 for element in header)
+    header.private_block(0x29, "SIEMENS CSA HEADER", create=True).add_new(0x10, "OB", b"rows and columns")
+    output = parsed(derived.to_bytes(sharpened(series)[0]))
+    assert "IconImageSequence" not in output
+    assert not any(element.tag.group >> 8 == 0x60 or element.tag.is_private for element in output)
+
+
+def test_diffusion_weighting_that_stands_in_private_is_carried():
+    source = small()
+    block = source.private_block(0x19, "SIEMENS MR HEADER", create=True)
+    block.add_new(0x0C, "IS", 1000)
+    block.add_new(0x08, "CS", "IMAGE NUM 4")
+    output = parsed(derived.to_bytes(sharpened(series_of(source))[0]))
+    carried = output.private_block(0x19, "SIEMENS MR HEADER")
+    assert carried[0x0C].value == 1000
+    assert 0x08 not in carried
+
+
+def test_slices_of_many_b_values_stay_in_order():
+    series = series_of(*(small(DiffusionBValue=float(b), InstanceNumber=b + 1) for b in (0, 1000, 0, 2000)))
+    assert [output.DiffusionBValue for output in sharpened(series)] == [0, 1000, 0, 2000]
+
+
+@pytest.mark.parametrize(("charset", "name"), [("ISO_IR 100", "Müller^Jörg"), ("ISO_IR 192", "山田^太郎")])
+def test_names_keep_their_letters(charset, name):
+    output = parsed(derived.to_bytes(sharpened(series_of(small(SpecificCharacterSet=charset, PatientName=name)))[0]))
+    assert output.SpecificCharacterSet == charset
+    assert str(output.PatientName) == name
+
+
+def test_a_long_series_description_keeps_its_suffix():
+    output = sharpened(series_of(small(SeriesDescription="s" * 64)))[0]
+    assert output.SeriesDescription == "s" * 58 + " SR 2x"
+
+
+def test_lossy_compression_and_comments_are_carried():
+    source = small(LossyImageCompression="01", LossyImageCompressionRatio=[8], ImageComments="moved at the end")
+    output = sharpened(series_of(source), description="Reviewed by nobody.")[0]
+    assert (output.LossyImageCompression, output.LossyImageCompressionRatio) == ("01", 8)
+    assert output.ImageComments == f"{derived.NOTICE}\r\nmoved at the end"
+    assert output.DerivationDescription.endswith("Reviewed by nobody.")
+
+
+def test_equipment_that_contributed_before_is_kept():
+    twice = sharpened(series_of(*sharpened(series_of(small()))))[0]
+    assert [item.Manufacturer for item in twice.ContributingEquipmentSequence] == ["kdmri", "kdmri"]
+    assert twice.SeriesDescription.count("SR 2x") == 2
+
+
+def test_a_source_without_a_plane_is_answered_without_one():
+    source = small()
+    del source.ImagePositionPatient
+    output = sharpened(series_of(source))[0]
+    assert "ImagePositionPatient" not in output
+    assert_allclose(np.multiply(output.PixelSpacing, SCALE), source.PixelSpacing)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_source_is_left_as_it_was(name):
+    (series,) = dicom.read(paths_of(name))
+    before = copy.deepcopy(series.headers)
+    sharpened(series)
+    assert series.headers == before
+
+
+def test_pixels_of_another_size_are_a_mistake():
+    series = series_of(small())
+    with pytest.raises(ValueError, match=r"expected pixels \(1, 128, 128\), got \(1, 64, 64\)"):
+        derived.super_resolved(series, series.images.pixels, scale=2, model=MODEL)
+
+
+# --- Enhanced MR ---
+
+
+@needs_data
+def test_enhanced_objects_of_one_series_stay_one_series():
+    source = pydicom.dcmread(DATA / "enhanced" / "siemens_xa10.dcm")
+    later = pydicom.dcmread(DATA / "enhanced" / "siemens_xa10.dcm")
+    later.SOPInstanceUID = uid.generate_uid()
+    outputs = sharpened(series_of(source, later))
+    assert [output.NumberOfFrames for output in outputs] == [6, 6]
+    assert len({output.SeriesInstanceUID for output in outputs}) == 1
+
+
+@needs_data
+def test_the_types_of_an_enhanced_answer_sum_up_those_of_its_frames():
+    _, (content,) = source_and_answer("enhanced/philips_fieldmap.dcm")
+    output = parsed(content)
+    assert output.ImageType == ["DERIVED", "PRIMARY", "T1", "M"]
+    assert output.ComplexImageComponent == "MAGNITUDE"
+    # Two of the four dimensions pointed at private elements.
+    contents = [groups.FrameContentSequence[0] for groups in output.PerFrameFunctionalGroupsSequence]
+    assert len(output.DimensionIndexSequence) == 2
+    assert [list(content.DimensionIndexValues) for content in contents] == [[1, place] for place in range(1, 33)]
+
+
+@needs_data
+def test_legacy_converted_enhanced_mr_is_worked_on_like_its_slices():
+    paths = paths_of("ge_phantom_series")
+    legacy = LegacyConvertedEnhancedMRImage(
+        [pydicom.dcmread(path) for path in paths], uid.generate_uid(), 1, uid.generate_uid(), 1
+    )
+    series = series_of(legacy)
+    assert_allclose(np.sort(series.images.geometry.positions[:, 2]), np.sort([parsed_z(path) for path in paths]))
+    back = read_back(sharpened(series))
+    assert back.images.pixels.shape == (len(paths), 512, 512)
+
+
+def parsed_z(path: Path) -> float:
+    return float(pydicom.dcmread(path, stop_before_pixels=True).ImagePositionPatient[2])
+
+
+# --- reconstructed ---
+
+
+def oblique(slices: int) -> Geometry:
+    orientation = np.array([[0.8, 0.6, 0.0], [-0.36, 0.48, 0.8]])
+    normal = np.cross(*orientation)
+    return Geometry(np.array([-100.5, 20, 3]) + normal * 4 * np.arange(slices)[:, None], orientation, (1.1, 0.9), 3.5)
+
+
+@pytest.mark.parametrize("geometry", [oblique(3), None])
+def test_a_reconstruction_is_a_new_study_without_complaint(geometry, tmp_path):
+    pixels = np.random.default_rng(0).random((3, 30, 41), np.float32) * 1e-6
+    outputs = derived.reconstructed(Images(pixels, geometry), model=MODEL, patient_name="Doe^Jane", acceleration=4.2)
+    assert len({output.StudyInstanceUID for output in outputs}) == 1
+    assert len({output.SOPInstanceUID for output in outputs}) == 3
+    assert [output.InstanceNumber for output in outputs] == [1, 2, 3]
+    for output in outputs:
+        path = tmp_path / "output.dcm"
+        path.write_bytes(derived.to_bytes(output))
+        assert output.PatientName == "Doe^Jane"
+        assert "(acceleration 4.2)" in output.ContributingEquipmentSequence[0].ContributionDescription
+        assert ("made up" in output.ImageComments) == (geometry is None)
+        if shutil.which("dciodvfy"):
+            assert not complaints(path)
+
+
+def test_a_reconstruction_keeps_its_geometry():
+    geometry = oblique(3)
+    back = read_back(derived.reconstructed(Images(np.ones((3, 8, 8), np.float32), geometry), model=MODEL))
+    assert_allclose(back.images.geometry.positions, geometry.positions, atol=1e-9)
+    assert_allclose(back.images.geometry.orientation, geometry.orientation, atol=1e-9)
+    assert back.images.geometry.spacing == geometry.spacing
+    assert back.images.geometry.thickness == geometry.thickness
+
+
+def test_bytes_are_a_part_10_file_in_explicit_little_endian():
+    (output,) = sharpened(dicom.read(paths_of("MR_small_bigendian.dcm"))[0])
+    content = derived.to_bytes(output)
+    assert content[128:132] == b"DICM"
+    assert parsed(content).file_meta.TransferSyntaxUID == uid.ExplicitVRLittleEndian
