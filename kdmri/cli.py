@@ -118,7 +118,9 @@ def super_resolve(
 
 @app.command()
 def undersample(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Fully sampled k-space (HDF5), or an MR DICOM or NIfTI image.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Fully sampled k-space (HDF5), or an MR DICOM or NIfTI image.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="fastMRI HDF5 to write.")],
     acceleration: Annotated[float, typer.Option("--acceleration", min=1.0)],
     mask: Annotated[MaskKind, typer.Option("--mask")] = MaskKind.random,
@@ -165,7 +167,12 @@ def bench(
         return
     table = Table("task", "input", "back end", "teacher ms/slice", "student ms/slice", "speed-up", "quartiles")
     for row in rows:
-        figures = (f"{row.teacher_ms:.1f}", f"{row.student_ms:.1f}", f"{row.speedup:.2f}", f"{row.low:.2f} to {row.high:.2f}")
+        figures = (
+            f"{row.teacher_ms:.1f}",
+            f"{row.student_ms:.1f}",
+            f"{row.speedup:.2f}",
+            f"{row.low:.2f} to {row.high:.2f}",
+        )
         table.add_row(row.task, row.input, row.backend, *figures)
     Console().print(table)
 

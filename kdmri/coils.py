@@ -46,16 +46,16 @@ def compress(kspace: CoilImages, virtual: Complex[Tensor, "virtual coil"]) -> Co
 def sensitivities(
     kspace: CoilImages, region: tuple[slice, slice], *, kernel: int = 5, iterations: int = 8
 ) -> CoilImages:
-    """Sensitivities from the fully sampled centre of k-space, normalised to sum |S|^2 = 1, phase relative to all coils.
+    """Sensitivities from the fully sampled centre of k-space, sum |S|^2 = 1, phase relative to all coils.
 
-    Low-resolution coil images from the tapered centre; at each pixel the dominant eigenvector of their covariance over a
-    `kernel` x `kernel` neighbourhood (Walsh et al. 2000), by power iteration from the coil images themselves.
+    Low-resolution coil images from the tapered centre; at each pixel the dominant eigenvector of their covariance over
+    a `kernel` x `kernel` neighbourhood (Walsh et al. 2000), by power iteration from the coil images themselves.
 
     Args:
         kspace: centred; only the samples in `region` are read.
         region: rows and columns of the fully sampled centre, see `sampling.calibration_region`.
     """
-    batch, coils, rows, columns = kspace.shape
+    coils = kspace.shape[1]
     if coils == 1:
         return torch.ones_like(kspace)
     centre = torch.zeros_like(kspace)

@@ -13,9 +13,7 @@ class DataConsistency(nn.Module):
     With one coil and step = 1 the measured samples are replaced exactly.
     """
 
-    def forward(
-        self, image: Tensor, kspace: Tensor, mask: Tensor, sensitivities: Tensor, step: Tensor
-    ) -> Tensor:
+    def forward(self, image: Tensor, kspace: Tensor, mask: Tensor, sensitivities: Tensor, step: Tensor) -> Tensor:
         """One step towards the measurement.
 
         Args:

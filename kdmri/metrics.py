@@ -23,7 +23,9 @@ def psnr(truth: Volume, image: Volume) -> float:
 def ssim(truth: Volume, image: Volume) -> float:
     """Mean structural similarity over slices, 7 x 7 window, data range = volume maximum, as in fastMRI."""
     data_range = float(truth.max())
-    return float(np.mean([structural_similarity(t, i, data_range=data_range) for t, i in zip(truth, image, strict=True)]))
+    return float(
+        np.mean([structural_similarity(t, i, data_range=data_range) for t, i in zip(truth, image, strict=True)])
+    )
 
 
 def hfn(truth: Volume, image: Volume) -> float:

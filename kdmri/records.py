@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 from jaxtyping import Bool, Complex64, Float32, Float64
 from numpy import ndarray
 

@@ -1,9 +1,9 @@
 """Band-limited change of resolution that keeps the field of view.
 
 A grid `scale` times finer over the same field of view has its first pixel centre (new - old spacing)/2 nearer to the
-corner, so that k-space gets a sub-pixel phase ramp together with the zero padding or the crop (Smith, *Mathematics of the
-DFT*, shift theorem). For an even size the Nyquist sample stands at both ends of the finer spectrum, half each: real images
-stay real, and `downsample(upsample(x)) == x` holds exactly.
+corner, so that k-space gets a sub-pixel phase ramp together with the zero padding or the crop (the Fourier shift
+theorem). For an even size the Nyquist sample stands at both ends of the finer spectrum, half each: real images stay
+real, and `downsample(upsample(x)) == x` holds exactly.
 """
 
 import torch
@@ -17,7 +17,9 @@ def _resize_axis(image: Float[Tensor, "*batch n"], new: int, reach: float) -> Fl
     kept = min(old, new)
     spectrum = torch.fft.rfft(image, norm="forward")[..., : kept // 2 + 1]
     frequency = torch.arange(kept // 2 + 1, device=image.device)
-    ramp = torch.polar(torch.ones_like(frequency, dtype=image.dtype), torch.pi * reach * frequency.to(image.dtype) / old)
+    ramp = torch.polar(
+        torch.ones_like(frequency, dtype=image.dtype), torch.pi * reach * frequency.to(image.dtype) / old
+    )
     spectrum = spectrum * ramp
     if kept % 2 == 0 and new != old:
         # irfft counts the Nyquist bin of a finer grid twice (it and its mirror), rfft of a finer grid holds half of it.
@@ -46,7 +48,7 @@ def downsample(image: Float[Tensor, "*batch R C"], scale: int) -> Float[Tensor, 
 
 
 def measured_band(shape: tuple[int, int], scale: int) -> Bool[Tensor, "R C"]:
-    """Where the centred k-space of the finer grid was measured by an image of `shape`; both Nyquist ends belong to it."""
+    """Where the finer grid's centred k-space was measured by an image of `shape`; both Nyquist ends belong to it."""
 
     def band(n: int) -> Bool[Tensor, " N"]:
         frequency = torch.arange(n * scale) - n * scale // 2

@@ -46,7 +46,9 @@ def _warm_up(model: Model) -> None:
         samples = np.ones((1, 1, 64, 64), np.complex64)
         Reconstructor(model).reconstruct(KSpace(samples, np.ones((1, 64, 64), bool), (64, 64)))
     else:
-        SuperResolver(model).super_resolve(Images(np.ones((1, 32, 32), np.float32)), model.manifest.trained_on["scales"][0])
+        SuperResolver(model).super_resolve(
+            Images(np.ones((1, 32, 32), np.float32)), model.manifest.trained_on["scales"][0]
+        )
 
 
 def _announce(model: Model) -> None:

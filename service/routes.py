@@ -76,7 +76,9 @@ async def reconstruct(request: Request, role: Role = "student", model: Model = N
         figures = {**_figures(manifest, stage, images.pixels.shape), "acceleration": round(measured.acceleration, 3)}
         with stage("encode"):
             if kind in (DICOM, ZIP):
-                datasets = partial(derived.reconstructed, images, model=manifest.reference, acceleration=measured.acceleration)
+                datasets = partial(
+                    derived.reconstructed, images, model=manifest.reference, acceleration=measured.acceleration
+                )
                 body, kind = await run_sync(lambda: wire.dicom(datasets(), kind))
             elif kind == HDF5:
                 body = await run_sync(wire.hdf5, images, figures)
@@ -105,7 +107,9 @@ async def super_resolve(
         kind = wire.negotiate(accept, _offered(sum(len(g.headers) for g in groups), in_kind))
         finer = []
         for group in groups:
-            finer.append(await state.scheduler.run(partial(resolver.super_resolve, group.images, scale, stage=stage), stage))
+            finer.append(
+                await state.scheduler.run(partial(resolver.super_resolve, group.images, scale, stage=stage), stage)
+            )
             stage.slices += len(group.images.pixels)
         manifest = resolver.model.manifest
         with stage("encode"):
@@ -131,7 +135,7 @@ async def show_model(request: Request, name: str) -> Manifest:
     """The manifest of NAME (its newest version) or NAME@VERSION."""
     for task in ("reconstruction", "super-resolution"):
         try:
-            return choose(request.app.state.models.bundles, task, model=name).manifest  # type: ignore[arg-type]
+            return choose(request.app.state.models.bundles, task, model=name).manifest
         except UnknownModel:
             continue
     there = ", ".join(manifest.reference for manifest in request.app.state.models.manifests())
@@ -187,7 +191,9 @@ def _offered(objects: int, in_kind: str | None) -> tuple[str, ...]:
     return (*ordered, PNG, JSON)
 
 
-def _derive(groups: Sequence[DicomSeries], finer: Sequence[Any], scale: int, model: str, kind: str) -> tuple[bytes, str]:
+def _derive(
+    groups: Sequence[DicomSeries], finer: Sequence[Any], scale: int, model: str, kind: str
+) -> tuple[bytes, str]:
     datasets = [
         dataset
         for group, images in zip(groups, finer, strict=True)

@@ -25,7 +25,9 @@ class Scheduler:
     async def run(self, job: Callable[[], Answer], observation: Observation) -> Answer:
         """The job's answer, once a worker had time for it. Raises Overloaded where the queue is full."""
         if self._free.locked() and self.waiting >= self.capacity:
-            raise Overloaded(f"expected a free place among {self.capacity} waiting requests, all are taken: try again later")
+            raise Overloaded(
+                f"expected a free place among {self.capacity} waiting requests, all are taken: try again later"
+            )
         with observation("queue"):
             await self._turn()
         # Shielded: a thread can't be stopped, so the place is given back when the job ends, not when its client leaves.

@@ -45,6 +45,7 @@ async def receive(request: Request, *, raw: tuple[str, ...], limit: int) -> list
     if declared.isdigit() and int(declared) > limit:
         raise TooLarge(f"expected a body of at most {limit} bytes, got {declared}")
     kind, parameters = media_type(request.headers.get("content-type", ""))
+    sink: _Raw | _Multipart
     if kind in raw:
         sink = _Raw(kind)
     elif kind in ("multipart/form-data", "multipart/related"):
@@ -62,7 +63,7 @@ async def receive(request: Request, *, raw: tuple[str, ...], limit: int) -> list
 
 
 def _new_file() -> BinaryIO:
-    return cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=IN_MEMORY))  # noqa: SIM115 - closed with its part
+    return cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=IN_MEMORY))
 
 
 class _Raw:

@@ -32,17 +32,28 @@ def _summary(manifest: Manifest) -> str:
     network = "DC-CNN" if manifest.task == "reconstruction" else "VDSR"
     numbers = ", ".join(f"{value} {key}" for key, value in manifest.architecture.items())
     origin = f"Distilled from {manifest.distilled_from}." if manifest.distilled_from else "Trained on the truth alone."
-    return f"{manifest.role.capitalize()} for {manifest.task}: {network}, {numbers}; {manifest.parameters:,} parameters. {origin}"
+    role = manifest.role.capitalize()
+    return f"{role} for {manifest.task}: {network}, {numbers}; {manifest.parameters:,} parameters. {origin}"
+
+
+LIMITS = """Diagnosis without review by a radiologist who knows that the image is machine-made. Not a medical device; no
+clinical validation was done. Trained on simulated measurements of magnitude images (smooth phase, Gaussian noise), not on
+raw data, and within these ranges only: {seen}. No knee, abdomen or breast was seen, no contrast other than those of the
+data below, no pathology but multiple sclerosis and cardiac disease. Fine structure may be missing or invented."""
+
+TRAINING = """Recipe `{recipe}`, seed {seed}; one CPU core shared with other work, bfloat16; `training_log.jsonl` is the
+run's log. The score is PSNR in dB on validation examples (bright tissue as the peak); for attention transfer the negative
+loss.
+
+{stages}
+
+Data, train split by subject:
+
+{sources}"""
 
 
 def _limits(manifest: Manifest) -> str:
-    seen = ", ".join(f"{key} {value}" for key, value in manifest.trained_on.items())
-    return (
-        "Diagnosis without review by a radiologist who knows that the image is machine-made. Not a medical device; no clinical "
-        "validation was done. Trained on simulated measurements of magnitude images (smooth phase, Gaussian noise), not on raw "
-        f"data, and within these ranges only: {seen}. No knee, abdomen or breast was seen, no contrast other than those of the "
-        "data below, no pathology but multiple sclerosis and cardiac disease. Fine structure may be missing or invented."
-    )
+    return LIMITS.format(seen=", ".join(f"{key} {value}" for key, value in manifest.trained_on.items()))
 
 
 def _training(manifest: Manifest) -> str:
@@ -50,13 +61,10 @@ def _training(manifest: Manifest) -> str:
         f"| {stage} | {figures['steps']:,} | {figures['seconds'] / 60:.0f} | {figures['score']} |"
         for stage, figures in manifest.training["stages"].items()
     ]
-    table = "\n".join(["| stage | steps | minutes | best validation score |", "|---|---|---|---|", *rows])
+    stages = "\n".join(["| stage | steps | minutes | best validation score |", "|---|---|---|---|", *rows])
     sources = "\n".join(f"- {anatomy}: {text}" for anatomy, text in LICENCES.items())
-    return (
-        f"Recipe `{manifest.training['recipe']}`, seed {manifest.training['seed']}; one CPU core, bfloat16. The score is PSNR in dB "
-        "on validation examples (bright tissue as the peak); for attention transfer the negative loss.\n\n"
-        f"{table}\n\nData, train split by subject:\n\n{sources}"
-    )
+    recipe, seed = manifest.training["recipe"], manifest.training["seed"]
+    return TRAINING.format(recipe=recipe, seed=seed, stages=stages, sources=sources)
 
 
 def _scores(manifest: Manifest) -> str:

@@ -166,7 +166,7 @@ def _grid(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def simulate_phase(shape: tuple[int, int], rng: Generator) -> Complex[Tensor, "row column"]:
-    """exp(i phi) with phi a random polynomial of order 3: off-resonance, eddy currents and coil phase are that smooth."""
+    """exp(i phi) with phi a random polynomial of order 3: off-resonance and coil phase are that smooth."""
     row, column = _grid(shape)
     phi = torch.zeros(shape)
     for i in range(4):
@@ -217,7 +217,7 @@ class Truncation:
 
 
 def enlargement_batch(slices: Slices, truncation: Truncation, rng: Generator) -> Enlargement:
-    """Patches of slices whose k-space was truncated by the scale, interpolated back, with the same view of the truth."""
+    """Patches of slices whose k-space was truncated, interpolated back, with the same view of the truth."""
     pairs = [_truncated(slices[rng.integers(len(slices))], truncation, rng) for _ in range(truncation.batch)]
     return Enlargement(*(torch.stack(planes) for planes in zip(*pairs, strict=True)))
 

@@ -1,6 +1,6 @@
 """Scores of bundles and of plain baselines on whole volumes of the data set.
 
-The volumes are magnitude images: k-space is simulated with a smooth phase, without noise, one coil. Not raw-data scores.
+The volumes are magnitude images: k-space is simulated with a smooth phase, without noise, one coil. Not raw data.
 """
 
 from collections import defaultdict

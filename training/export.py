@@ -73,7 +73,7 @@ def export_network(network: nn.Module, folder: Path) -> None:
 
 
 def _forget_origin(graph: onnx.ModelProto) -> None:
-    """Drop the exporter's stack traces: they name files of the machine that exported, and grow every graph by a fifth."""
+    """Drop the exporter's stack traces: they name files of the exporting machine, and grow a graph by a fifth."""
     for part in (graph.graph, *graph.graph.node, *graph.graph.input, *graph.graph.output, *graph.graph.initializer):
         del part.metadata_props[:]
         part.doc_string = ""
@@ -130,7 +130,11 @@ def _stages(trained: Path, role: Role) -> dict[str, Any]:
     stages = {}
     for stage in ("teacher",) if role == "teacher" else ("attention", "student"):
         last = torch.load(trained / stage / "last.pt", map_location="cpu", weights_only=True)
-        stages[stage] = {"steps": last["step"], "seconds": round(last["seconds"]), "score": round(float(last["best"]), 4)}
+        stages[stage] = {
+            "steps": last["step"],
+            "seconds": round(last["seconds"]),
+            "score": round(float(last["best"]), 4),
+        }
     return stages
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 from jaxtyping import Complex, Float
@@ -19,7 +20,7 @@ class Denoiser(nn.Module):
         super().__init__()
         widths = [planes, *[channels] * (convolutions - 1), planes]
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(wide_in, wide_out, 3, padding=1) for wide_in, wide_out in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(wide_in, wide_out, 3, padding=1) for wide_in, wide_out in pairwise(widths)
         )
         for layer in self.convolutions[:-1]:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

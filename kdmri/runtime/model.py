@@ -34,6 +34,4 @@ def load_model(bundle: Bundle, *, device: str = "cpu", threads: int | None = Non
     cascades = range(1, bundle.manifest.architecture["cascades"] + 1)
     denoisers = (OnnxDenoiser(bundle.folder / cascade_file(n), device=place, threads=count) for n in cascades)
     step = torch.tensor(bundle.manifest.consistency_step, device=place)
-    return Model(
-        bundle.manifest, tuple(denoisers), load_module(bundle.folder / CONSISTENCY, place), step, place
-    )
+    return Model(bundle.manifest, tuple(denoisers), load_module(bundle.folder / CONSISTENCY, place), step, place)

@@ -33,11 +33,15 @@ class Reconstructor:
 
         Raises UnsupportedInput where several coils come without a fully sampled centre.
         """
-        parts = [centre_crop(image, kspace.image_shape).abs().cpu() for image in self.complex_images(kspace, stage=stage)]
+        parts = [
+            centre_crop(image, kspace.image_shape).abs().cpu() for image in self.complex_images(kspace, stage=stage)
+        ]
         return Images(torch.cat(parts).numpy(), kspace.geometry)
 
     @torch.inference_mode()
-    def complex_images(self, kspace: KSpace, *, stage: Stage = untimed) -> Iterator[Complex[Tensor, "slice row column"]]:
+    def complex_images(
+        self, kspace: KSpace, *, stage: Stage = untimed
+    ) -> Iterator[Complex[Tensor, "slice row column"]]:
         """Complex images on the whole sampled grid, a batch of slices at a time."""
         for samples, mask, maps in measurements(kspace, self.model.device, stage):
             with stage("data_consistency"):
@@ -94,6 +98,6 @@ def _maps(samples: Complex[Tensor, "slice coil row column"], patterns: np.ndarra
     if not calibrated(pattern, region):
         found = " x ".join(str(extent.stop - extent.start) for extent in region)
         raise UnsupportedInput(
-            f"several coils: expected a fully sampled centre of at least 4 x 4 samples for their sensitivities, got {found}"
+            f"several coils: expected a fully sampled centre of at least 4 x 4 samples to calibrate them, got {found}"
         )
     return sensitivities(samples[index : index + 1], region)

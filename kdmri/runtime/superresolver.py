@@ -1,4 +1,4 @@
-"""Low-resolution image in, finer image out: sinc interpolation, detail by the network, projection on what was measured."""
+"""Coarse image in, finer image out: sinc interpolation, detail by the network, projection on what was measured."""
 
 import torch
 from jaxtyping import Float
@@ -37,9 +37,7 @@ class SuperResolver:
         geometry = images.geometry.refined(scale) if images.geometry else None
         return Images(torch.cat(parts).numpy(), geometry)
 
-    def _finer(
-        self, pixels: Float[Tensor, "slice row column"], scale: int, stage: Stage
-    ) -> Float[Tensor, "slice R C"]:
+    def _finer(self, pixels: Float[Tensor, "slice row column"], scale: int, stage: Stage) -> Float[Tensor, "slice R C"]:
         with stage("data_consistency"):
             image = upsample(pixels, scale)
             unit = intensity_scale(image)
