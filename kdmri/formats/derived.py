@@ -18,12 +18,15 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sr.codedict import codes
 
 from kdmri import __version__
+from kdmri.errors import UnsupportedInput
 from kdmri.formats.dicom import DicomSeries
 from kdmri.formats.enhanced import describe_frames
 from kdmri.formats.frames import frame_count, image_type, is_enhanced
 from kdmri.formats.grey import decimals, stored_values, window
 from kdmri.records import Geometry, Images
 
+LARGEST_SIDE = 2**16 - 1
+"""Rows and Columns are 16 bit."""
 NOTICE = "Machine-made image: not for diagnosis without review"
 STALE = (
     "IconImageSequence",
@@ -77,7 +80,7 @@ def super_resolved(
 
     `pixels` are in the units of `series.images`, `model` is NAME@VERSION, `description` is added to the derivation's.
 
-    Raises UnsupportedInput for pixels that are not finite.
+    Raises UnsupportedInput for pixels that are not finite or more than DICOM's 65535 a side.
     """
     count, rows, columns = series.images.pixels.shape
     if pixels.shape != (count, rows * scale, columns * scale):
@@ -104,7 +107,7 @@ def reconstructed(
     ORIGINAL\\PRIMARY, for they are made from measurements and not from other images (PS3.3 C.7.6.1.1.2). Without a
     geometry the pixels are 1 mm and the slices axial, one above the other, and ImageComments says that this is made up.
 
-    Raises UnsupportedInput for pixels that are not finite.
+    Raises UnsupportedInput for pixels that are not finite or more than DICOM's 65535 a side.
     """
     stored, rescale = stored_values(images.pixels)
     factor = f" (acceleration {acceleration:.3g})" if acceleration else ""
@@ -114,7 +117,7 @@ def reconstructed(
     geometry = images.geometry or _made_up(len(stored))
     study = _study(patient_name, when)
     outputs = []
-    for index, position in enumerate(geometry.positions):
+    for index, (position, image) in enumerate(zip(geometry.positions, stored, strict=True)):
         dataset = copy.deepcopy(study)
         dataset.InstanceNumber = index + 1
         dataset.ImagePositionPatient = decimals(position)
@@ -124,7 +127,7 @@ def reconstructed(
         dataset.update(copy.deepcopy(making.rescale))
         dataset.update(copy.deepcopy(making.window))
         _identify(dataset, making, "kdmri reconstruction")
-        _write_pixels(dataset, stored[index : index + 1])
+        _write_pixels(dataset, image[None])
         if images.geometry is None:
             dataset.ImageComments += "\r\nPosition, orientation and pixel size are unknown: those given are made up"
         outputs.append(dataset)
@@ -221,6 +224,8 @@ def _identify(dataset: Dataset, making: _Making, series_description: str) -> Non
 
 
 def _write_pixels(dataset: Dataset, stored: Int16[ndarray, "frame R C"]) -> None:
+    if max(stored.shape[1:]) > LARGEST_SIDE:
+        raise UnsupportedInput(f"expected an answer of at most {LARGEST_SIDE} rows and columns, got {stored.shape[1:]}")
     dataset.Rows, dataset.Columns = stored.shape[1:]
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"

@@ -113,8 +113,8 @@ def _parsed(content: bytes) -> Dataset:
         raise UnreadableDicom("expected a DICOM file, got something else")
     try:
         _check_deflated(content)
-        with io.BytesIO(content) as buffer:  # closed, or the data set would keep it
-            dataset = pydicom.dcmread(buffer, force=True)
+        dataset = pydicom.dcmread(io.BytesIO(content), force=True)
+        dataset.buffer = None  # or the header would keep the whole file
         if "TransferSyntaxUID" not in dataset.file_meta:
             dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
         _drop_unintelligible(dataset)

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 from jaxtyping import Float64
 from numpy import ndarray
 from pydicom import Dataset
+from pydicom.tag import Tag
 
+from kdmri.formats.frames import several
 from kdmri.formats.grey import decimals
 
 REPLACED = (
@@ -94,7 +96,7 @@ def _refine(groups: Dataset, scale: int) -> None:
             measures.PixelSpacing = decimals(spacing / scale for spacing in map(float, measures.PixelSpacing))
     for frame_type in groups.get("MRImageFrameTypeSequence", ()):
         # Value 2 is PRIMARY in every Enhanced MR image (C.8.16.1.2): DERIVED\SECONDARY is for classic MR.
-        frame_type.FrameType = ["DERIVED", "PRIMARY", *frame_type.FrameType[2:]]
+        frame_type.FrameType = ["DERIVED", "PRIMARY", *several(frame_type.get("FrameType"))[2:]]
 
 
 def _summarise_types(dataset: Dataset, groups: Sequence[Dataset]) -> None:
@@ -117,12 +119,13 @@ def _common(values: Sequence[str]) -> str:
 def _drop_private_dimensions(dataset: Dataset) -> None:
     """Leave out the dimensions that point at private elements: these are gone."""
     dimensions = dataset.get("DimensionIndexSequence", ())
-    kept = [index for index, item in enumerate(dimensions) if not item.DimensionIndexPointer.is_private]
-    if len(kept) == len(dimensions):
+    pointers = [Tag(item.get("DimensionIndexPointer", 0)) for item in dimensions]
+    kept = [index for index, pointer in enumerate(pointers) if not pointer.is_private]
+    if len(kept) == len(pointers):
         return
     dataset.DimensionIndexSequence = [dimensions[index] for index in kept]
     for groups in dataset.PerFrameFunctionalGroupsSequence:
-        content = groups.FrameContentSequence[0]
-        values = content.get("DimensionIndexValues") or ()
-        if len(values) == len(dimensions):
-            content.DimensionIndexValues = [values[index] for index in kept]
+        for content in groups.get("FrameContentSequence", ()):
+            values = several(content.get("DimensionIndexValues"))
+            if len(values) == len(pointers):
+                content.DimensionIndexValues = [values[index] for index in kept]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, Integer
+from jaxtyping import Float32, Float64, Integer
 from numpy import ndarray
 from pydicom import Dataset, uid
 from pydicom.encaps import generate_frames
@@ -82,10 +82,16 @@ def frame_value(header: Dataset, keyword: str, frame: int) -> Any:
     return header.get(keyword)
 
 
+def several(value: Any) -> list[Any]:
+    """The values of an attribute of any multiplicity: pydicom gives one value alone, and None for none."""
+    if value is None or value == "":
+        return []
+    return list(value) if isinstance(value, MultiValue | list | tuple) else [value]
+
+
 def image_type(header: Dataset, frame: int) -> list[str]:
     """FrameType or ImageType: ORIGINAL or DERIVED, PRIMARY or SECONDARY, and what the maker adds."""
-    terms = frame_value(header, "FrameType", frame) or header.get("ImageType") or []
-    return [terms] if isinstance(terms, str) else list(terms)
+    return several(frame_value(header, "FrameType", frame) or header.get("ImageType"))
 
 
 def component(header: Dataset, frame: int) -> str:
@@ -95,10 +101,9 @@ def component(header: Dataset, frame: int) -> str:
         return str(named).lower()
     if "GEMS_PARM_01" in header.private_creators(0x0043):
         block = header.private_block(0x0043, "GEMS_PARM_01")
-        value: Any = block[0x2F].value if 0x2F in block else None
-        code = value[0] if isinstance(value, MultiValue) and value else value
-        if code in GE_COMPONENTS:
-            return GE_COMPONENTS[code]
+        codes = several(block[0x2F].value) if 0x2F in block else []
+        if codes and codes[0] in GE_COMPONENTS:
+            return GE_COMPONENTS[codes[0]]
     terms = image_type(header, frame)[2:]
     return next((COMPONENTS[term] for term in terms if term in COMPONENTS), "magnitude")
 
@@ -140,16 +145,15 @@ def modality_pixels(dataset: Dataset, frames: Sequence[int]) -> Float32[ndarray,
 
 def _numbers(header: Dataset, keyword: str, frame: int, count: int) -> Float64[ndarray, " count"] | None:
     """The values of an attribute of `count` numbers, or None where it is absent or empty."""
-    value = frame_value(header, keyword, frame)
-    if value is None or value == "":
+    numbers = np.array([float(number) for number in several(frame_value(header, keyword, frame))])
+    if not numbers.size:
         return None
-    numbers = np.array([float(number) for number in value])
     if numbers.shape != (count,) or not np.isfinite(numbers).all():
         raise UnreadableDicom(f"expected {count} finite numbers in {keyword}, got others")
     return numbers
 
 
-def _stored(dataset: Dataset) -> Int64[ndarray, "frame row column"]:
+def _stored(dataset: Dataset) -> Integer[ndarray, "frame row column"]:
     """Stored values by BitsStored, HighBit and PixelRepresentation; whatever lies in the other bits is dropped."""
     allocated, bits = int(dataset.BitsAllocated), int(dataset.BitsStored)
     high = int(dataset.get("HighBit", bits - 1))
@@ -159,8 +163,9 @@ def _stored(dataset: Dataset) -> Int64[ndarray, "frame row column"]:
             f"expected 8, 16 or 32 bits allocated with the stored bits inside, "
             f"got {allocated} allocated, {bits} stored, high bit {high}"
         )
-    cells = _cells(dataset, allocated // 8).astype(np.int64)
-    values: Int64[ndarray, "frame row column"] = (cells >> (high + 1 - bits)) & ((1 << bits) - 1)
+    wide: np.dtype[Any] = np.dtype(np.int64 if allocated == 32 else np.int32)
+    cells = _cells(dataset, allocated // 8).astype(wide)
+    values: Integer[ndarray, "frame row column"] = (cells >> (high + 1 - bits)) & ((1 << bits) - 1)
     if signed:
         values -= (values >> (bits - 1)) << bits
     if dataset.PhotometricInterpretation == "MONOCHROME1":

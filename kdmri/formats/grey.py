@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.valuerep import format_number_as_ds
 
 from kdmri.errors import UnsupportedInput
-from kdmri.formats.frames import frame_count, frame_value
+from kdmri.formats.frames import frame_count, frame_value, several
 
 LARGEST = 2**15 - 1
 """Stored values are signed 16 bit and symmetric about zero: the undershoot beside a sharp edge keeps its sign."""
@@ -72,6 +72,6 @@ def _windows(headers: Sequence[Dataset]) -> list[tuple[float, float]]:
 def _first(value: Any) -> float:
     """The number, or the first of several; NaN where there is none."""
     try:
-        return float(np.atleast_1d(np.asarray(value, dtype=float))[0])
+        return float(several(value)[0])
     except (TypeError, ValueError, IndexError):
         return float("nan")

@@ -261,6 +261,11 @@ def test_pixels_that_are_not_finite_are_refused(bad):
         derived.reconstructed(Images(pixels), model=MODEL)
 
 
+def test_more_rows_than_dicom_can_say_are_refused():
+    with pytest.raises(UnsupportedInput, match="expected an answer of at most 65535 rows and columns"):
+        derived.reconstructed(Images(np.zeros((1, 2**16, 1), np.float32)), model=MODEL)
+
+
 def test_an_empty_image_stays_empty():
     back = read_back(derived.reconstructed(Images(np.zeros((1, 8, 8), np.float32)), model=MODEL))
     assert_array_equal(back.images.pixels, 0)

@@ -292,6 +292,11 @@ def test_images_that_are_not_worked_on(changes, sentence):
         dicom.read([written(small(**changes))])
 
 
+@pytest.mark.parametrize("image_type", ["ORIGINAL", ["ORIGINAL", "PRIMARY"], ["DERIVED", "SECONDARY", "OTHER", "M"]])
+def test_images_that_name_no_other_component_are_magnitude(image_type):
+    assert only([written(small(ImageType=image_type))]).images.pixels.any()
+
+
 @pytest.mark.parametrize(("code", "component"), [(1, "phase"), (2, "real"), (3, "imaginary")])
 def test_the_component_that_ge_tells_in_private_is_refused(code, component):
     dataset = small()
