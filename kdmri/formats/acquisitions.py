@@ -1,6 +1,7 @@
 """Which acquisitions of an ISMRMRD file belong to the wanted image, and where in its Cartesian grid they go."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import ismrmrd
 import numpy as np
@@ -50,23 +51,19 @@ class Layout:
     rows: slice
     """The rows that it fills: fewer than the grid's where the echo is asymmetric."""
 
-    @property
-    def whole_readout(self) -> bool:
-        return self.rows == slice(0, self.grid[2])
-
-    @property
+    @cached_property
     def place(self) -> Lines:
         """Slice and column as one number: lines of one place are averages."""
         return self.slices * self.grid[3] + self.columns
 
-    @property
+    @cached_property
     def hits(self) -> Int[ndarray, "slice column"]:
         """How many readouts were measured at each place."""
         slices, _, _, columns = self.grid
         hits: ndarray = np.bincount(self.place, minlength=slices * columns)
-        return hits.reshape(slices, columns)
+        return hits.reshape((slices, columns))
 
-    @property
+    @cached_property
     def turns(self) -> Lines:
         """0 for the first readout of a place, 1 for the second, and so on."""
         order = np.argsort(self.place, kind="stable")

@@ -1,5 +1,6 @@
 """ISMRMRD HDF5 (version 1; Inati et al., MRM 2017): acquisitions, one readout each, gathered into a Cartesian grid."""
 
+import math
 from collections.abc import Iterator
 
 import h5py
@@ -31,25 +32,21 @@ def read(
     """K-space of an open ISMRMRD file: one contrast, repetition and cardiac phase, counted from the first there is.
 
     Averages are averaged; of several sets the first is taken. Separate calibration lines fill places of the grid where
-    no imaging line was measured (`acquisitions.lay_out`). A noise scan whitens the coils. Readout oversampling is
-    removed, except from an asymmetric echo, which has no whole readout to transform: there `image_shape` tells it.
-    Raises UnreadableKSpace, UnsupportedInput, InvalidRequest.
+    no imaging line was measured (`acquisitions.lay_out`). A noise scan whitens the coils. Readout oversampling stays in
+    the samples: `image_shape` tells it, `readout.remove_oversampling` removes it. In memory the samples lie line after
+    line, as they were measured. Raises UnreadableKSpace, UnsupportedInput, InvalidRequest.
     """
     data, xml = _acquisitions(file)
-    heads = _heads(data, max_bytes)
+    heads, step = _heads(data, max_bytes)
     imaging, calibration = select(heads, {"contrast": contrast, "repetition": repetition, "phase": phase, "set": 0})
     encoding = _encoding(xml, int(heads["encoding_space_ref"][imaging[0]]))
     layout = lay_out(heads, imaging, calibration, encoding)
-    image_shape = encoding.image_shape
-    rows = image_shape[0] if layout.whole_readout else encoding.matrix[0]
-
-    samples = _gathered(data, heads, layout, rows, max_bytes)
-    if not np.isfinite(samples).all():
-        raise UnreadableKSpace("expected finite samples, got NaN or infinity")
+    hdf5.check_size(np.dtype(np.complex64).itemsize * math.prod(layout.grid), max_bytes)
+    samples = _gathered(data, heads, layout, step)
     noise = np.flatnonzero(flagged(heads, NOISE) & (heads["active_channels"] == samples.shape[1]))
     if noise.size:
-        samples = prewhiten(samples, _noise(data, heads, noise, max_bytes))
-    return KSpace(samples, _mask(layout, rows), image_shape, _geometry(heads, layout, encoding))
+        samples = prewhiten(samples, _noise(data, heads, noise, step))
+    return KSpace(samples, _mask(layout), encoding.image_shape, _geometry(heads, layout, encoding))
 
 
 def prewhiten(
@@ -66,7 +63,7 @@ def prewhiten(
     if not mean_variance > 0 or not np.linalg.cond(covariance) < MAX_CONDITION:
         return samples
     whitening = np.linalg.inv(np.linalg.cholesky(covariance / mean_variance)).astype(np.complex64)
-    return np.matmul(whitening, samples.reshape(*samples.shape[:2], -1)).reshape(samples.shape)
+    return np.asarray(np.einsum("vc,scyx->svyx", whitening, samples, optimize=True))
 
 
 def _has_acquisitions(group: h5py.Group) -> bool:
@@ -95,15 +92,39 @@ def _acquisitions(file: h5py.File) -> tuple[h5py.Dataset, bytes]:
     return group["data"], bytes(hdf5.array(xml).reshape(-1)[0])
 
 
-def _heads(data: h5py.Dataset, max_bytes: int) -> ndarray:
-    """The fixed part of every acquisition."""
+def _heads(data: h5py.Dataset, max_bytes: int) -> tuple[ndarray, int]:
+    """The fixed part of every acquisition, and how many of them may be read at a time."""
     hdf5.check(data, max_bytes)
     with hdf5.intact():
-        stored = h5py.check_vlen_dtype(data.dtype["data"])
-        heads = np.asarray(data.fields("head")[()])
-    if heads.ndim != 1 or stored != np.float32 or heads.dtype.names != acquisition_header_dtype.names:
-        raise UnreadableKSpace(f"expected a row of ISMRMRD acquisitions of float32 pairs, got {stored} {heads.shape}")
-    return heads
+        stored, names = h5py.check_vlen_dtype(data.dtype["data"]), data.dtype["head"].names
+        if data.ndim != 1 or stored != np.float32 or names != acquisition_header_dtype.names:
+            raise UnreadableKSpace(f"expected ISMRMRD acquisitions of float32 pairs, got {stored} {data.shape}")
+        if data.chunks and not data.id.get_create_plist().get_nfilters():
+            stubs = _stubs(data)
+            hdf5.check_size(stored.itemsize * int(stubs["data"].sum() + stubs["traj"].sum()), max_bytes)
+            return stubs["head"], LINES_AT_ONCE
+        # Lines may share their storage, but none is longer than the file: so many of them stay within the limit.
+        step = int(np.clip(max_bytes // data.file.id.get_filesize(), 1, LINES_AT_ONCE))
+        return np.asarray(data.fields("head")[()]), step
+
+
+def _stubs(data: h5py.Dataset) -> ndarray:
+    """Acquisitions as they lie in the table: `head`, and the lengths of `traj` and `data`, which lie elsewhere.
+
+    HDF5 reads all samples to give the heads alone, the better part of its time. In the file a variable-length
+    field is a 32-bit length and an address (HDF5 file format, "Reference to the global heap").
+    """
+    fields = {name: data.dtype.fields[name] for name in ("head", "traj", "data")}
+    stub = np.dtype(
+        {
+            "names": list(fields),
+            "formats": [fields["head"][0], "<u4", "<u4"],
+            "offsets": [offset for _, offset, *_ in fields.values()],
+            "itemsize": data.id.get_type().get_size(),
+        }
+    )
+    chunks = [data.id.read_direct_chunk((start,))[1] for start in range(0, data.size, data.chunks[0])]
+    return np.frombuffer(b"".join(chunks), dtype=stub)[: data.size]
 
 
 def _encoding(xml: bytes, number: int) -> header.Encoding:
@@ -114,13 +135,11 @@ def _encoding(xml: bytes, number: int) -> header.Encoding:
 
 
 def _blocks(
-    data: h5py.Dataset, heads: ndarray, lines: Lines, max_bytes: int
+    data: h5py.Dataset, heads: ndarray, lines: Lines, step: int
 ) -> Iterator[tuple[slice, Complex64[ndarray, "line coil sample"]]]:
     """The given acquisitions, all of one size, in file order, as (part of `lines`, samples)."""
     coils, length = (int(heads[name][lines[0]]) for name in ("active_channels", "number_of_samples"))
     readouts = data.fields("data")
-    # Lines may share storage, but none is longer than the file: so many of them stay within the limit.
-    step = int(np.clip(max_bytes // data.file.id.get_filesize(), 1, LINES_AT_ONCE))
     for start in range(lines[0], lines[-1] + 1, step):
         part = slice(*np.searchsorted(lines, (start, start + step)))
         if part.start == part.stop:
@@ -130,56 +149,46 @@ def _blocks(
         sizes = {readout.size for readout in block}
         if sizes != {2 * coils * length}:
             raise UnreadableKSpace(f"expected {coils} coils x {length} complex samples a line, got {max(sizes)} floats")
-        yield part, np.concatenate(block).view(np.complex64).reshape(-1, coils, length)
+        samples = np.concatenate(block)
+        if not np.isfinite(samples).all():
+            raise UnreadableKSpace("expected finite samples, got NaN or infinity")
+        yield part, samples.view(np.complex64).reshape(-1, coils, length)
 
 
 def _gathered(
-    data: h5py.Dataset, heads: ndarray, layout: Layout, kept: int, max_bytes: int
+    data: h5py.Dataset, heads: ndarray, layout: Layout, step: int
 ) -> Complex64[ndarray, "slice coil row column"]:
-    """The grid, filled; `kept` rows of it, the readout's field of view cropped to them."""
+    """The grid, filled with the mean of what was measured at each place."""
     slices, coils, rows, columns = layout.grid
-    hdf5.check_size(np.dtype(np.complex64).itemsize * slices * coils * rows * columns, max_bytes)
-    lines = np.zeros((slices, columns, coils, kept), dtype=np.complex64)
-    into = slice(0, kept) if layout.whole_readout else layout.rows
-    turns = layout.turns
-    for part, block in _blocks(data, heads, layout.lines, max_bytes):
-        readouts = _cropped(block[..., layout.samples], kept) if layout.whole_readout else block[..., layout.samples]
-        for turn in np.unique(turns[part]):
-            chosen = turns[part] == turn
-            place = layout.slices[part][chosen], layout.columns[part][chosen]
-            lines[(*place, slice(None), into)] += readouts[chosen]
-    hits = layout.hits
-    if hits.max() > 1:
-        lines /= np.maximum(hits, 1)[:, :, np.newaxis, np.newaxis].astype(np.float32)
-    return np.ascontiguousarray(lines.transpose(0, 2, 3, 1))
+    # Line after line, so that a readout stays in one piece: many times faster than strewing it along the columns.
+    # Memory from torch: NumPy asks for huge pages, which take longer to come by than the file takes to read.
+    grid = torch.zeros((slices * columns, coils, rows), dtype=torch.complex64).numpy()
+    lines = grid[:, :, layout.rows]
+    for part, block in _blocks(data, heads, layout.lines, step):
+        place, turns = layout.place[part], layout.turns[part]
+        for turn in np.unique(turns):
+            chosen = np.flatnonzero(turns == turn)
+            readouts = block[chosen, :, layout.samples]
+            lines[place[chosen]] = readouts if turn == 0 else lines[place[chosen]] + readouts
+    if layout.hits.max() > 1:
+        grid /= np.maximum(layout.hits, 1).reshape(-1, 1, 1).astype(np.float32)
+    return grid.reshape(slices, columns, coils, rows).transpose(0, 2, 3, 1)
 
 
-def _cropped(readouts: Complex64[ndarray, "line coil sample"], rows: int) -> Complex64[ndarray, "line coil row"]:
-    """Readouts of the central `rows` of their field of view: the image along the readout, cropped, in k-space again."""
-    length = readouts.shape[-1]
-    if rows == length:
-        return readouts
-    start = length // 2 - rows // 2
-    shifted = torch.fft.ifftshift(torch.from_numpy(readouts), dim=-1)
-    image = torch.fft.fftshift(torch.fft.ifft(shifted, norm="ortho"), dim=-1)[..., start : start + rows]
-    cropped = torch.fft.fft(torch.fft.ifftshift(image, dim=-1), norm="ortho")
-    return np.asarray(torch.fft.fftshift(cropped, dim=-1))
-
-
-def _noise(data: h5py.Dataset, heads: ndarray, lines: Lines, max_bytes: int) -> Complex64[ndarray, "coil sample"]:
+def _noise(data: h5py.Dataset, heads: ndarray, lines: Lines, step: int) -> Complex64[ndarray, "coil sample"]:
     """The samples of the noise scans that are as long as the first of them."""
     lines = lines[heads["number_of_samples"][lines] == heads["number_of_samples"][lines[0]]]
-    blocks = [block for _, block in _blocks(data, heads, lines, max_bytes)]
+    blocks = [block for _, block in _blocks(data, heads, lines, step)]
     return np.concatenate(np.concatenate(blocks), axis=-1)
 
 
-def _mask(layout: Layout, kept: int) -> Bool[ndarray, "slice row column"]:
-    row_measured = np.zeros(kept, dtype=bool)
-    row_measured[slice(0, kept) if layout.whole_readout else layout.rows] = True
-    measured = layout.hits > 0
-    if (measured == measured[:1]).all():
-        measured = measured[:1]
-    return measured[:, np.newaxis, :] & row_measured[:, np.newaxis]
+def _mask(layout: Layout) -> Bool[ndarray, "slice row column"]:
+    rows = np.zeros(layout.grid[2], dtype=bool)
+    rows[layout.rows] = True
+    columns = layout.hits > 0
+    if (columns == columns[0]).all():
+        columns = columns[:1]
+    return columns[:, np.newaxis, :] & rows[:, np.newaxis]
 
 
 def _geometry(heads: ndarray, layout: Layout, encoding: header.Encoding) -> Geometry | None:
