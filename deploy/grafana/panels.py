@@ -1,0 +1,137 @@
+"""What the dashboards are made of: PromQL expressions, panels, the frame of a page."""
+
+from collections.abc import Iterable
+
+from grafana_foundation_sdk.builders import common, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.models import common as styles
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="kdmri-prometheus")
+COLOURS = {"student": "blue", "teacher": "orange"}
+CHOSEN = 'operation=~"$operation", role=~"$role"'
+RECENT, WHOLE = "$__rate_interval", "$__range"
+
+
+def of(role: str) -> str:
+    """Selects one role, whichever is chosen for the rest of the page."""
+    return f'operation=~"$operation", role="{role}"'
+
+
+def quantile(q: float, histogram: str, by: str, chosen: str = CHOSEN, window: str = RECENT) -> str:
+    return f"histogram_quantile({q}, sum by (le, {by}) (rate({histogram}_bucket{{{chosen}}}[{window}])))"
+
+
+def mean(histogram: str, by: str, chosen: str = CHOSEN, window: str = RECENT) -> str:
+    total, count = (f"sum by ({by}) (rate({histogram}_{part}{{{chosen}}}[{window}]))" for part in ("sum", "count"))
+    return f"{total} / {count}"
+
+
+def limits(*steps: tuple[float | None, str]) -> build.ThresholdsConfig:
+    """Each colour holds from its value up."""
+    thresholds = [model.Threshold(value, colour) for value, colour in steps]
+    return build.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(thresholds)
+
+
+def figure(title: str, description: str, expr: str, *, legend: str, unit: str, width: int) -> stat.Panel:
+    """One number for the time range shown."""
+    return (
+        stat.Panel()
+        .title(title)
+        .description(description)
+        .datasource(DATASOURCE)
+        .with_target(prometheus.Dataquery().ref_id("A").expr(expr).legend_format(legend).instant())
+        .unit(unit)
+        .no_value("no data")
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .color_mode(styles.BigValueColorMode.VALUE)
+        .graph_mode(styles.BigValueGraphMode.NONE)
+        .height(4)
+        .span(width)
+    )
+
+
+def graph(title: str, description: str, queries: dict[str, str], *, unit: str, width: int) -> timeseries.Panel:
+    """Lines over time, one query a legend; student and teacher keep their colours, super-resolution is dashed."""
+    panel = (
+        timeseries.Panel()
+        .title(title)
+        .description(description)
+        .datasource(DATASOURCE)
+        .unit(unit)
+        .min(0)
+        # Requests are rare beside scrapes: a shorter window would draw dots.
+        .interval("1m")
+        .line_width(2)
+        .fill_opacity(8)
+        .legend(common.VizLegendOptions().show_legend(True).placement(styles.LegendPlacement.BOTTOM))
+        .tooltip(common.VizTooltipOptions().mode(styles.TooltipDisplayMode.MULTI))
+        .override_by_regexp(
+            "/super_resolve/", [model.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 6]})]
+        )
+        .height(7)
+        .span(width)
+    )
+    for role, colour in COLOURS.items():
+        fixed = model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})
+        panel.override_by_regexp(f"/^{role}/", [fixed])
+    for letter, (legend, expr) in zip("ABCD", queries.items(), strict=False):
+        panel.with_target(prometheus.Dataquery().ref_id(letter).expr(expr).legend_format(legend).range())
+    return panel
+
+
+def stacked(panel: timeseries.Panel) -> timeseries.Panel:
+    return panel.fill_opacity(40).stacking(common.StackingConfig().mode(styles.StackingMode.NORMAL))
+
+
+def rows(title: str, description: str, expr: str, *, hidden: Iterable[str], width: int) -> table.Panel:
+    """The labels of each series, one a row."""
+    return (
+        table.Panel()
+        .title(title)
+        .description(description)
+        .datasource(DATASOURCE)
+        .with_target(prometheus.Dataquery().ref_id("A").expr(expr).format(PromQueryFormat.TABLE).instant())
+        .with_transformation(model.DataTransformerConfig("organize", {"excludeByName": dict.fromkeys(hidden, True)}))
+        .height(7)
+        .span(width)
+    )
+
+
+def choice(label: str) -> build.QueryVariable:
+    """A choice among one label's values."""
+    return (
+        build.QueryVariable(label)
+        .label(label.capitalize())
+        .datasource(DATASOURCE)
+        .query({"query": f"label_values(kdmri_requests_total, {label})", "refId": label})
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")
+        .current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
+    )
+
+
+def page(uid: str, title: str, description: str, panels: Iterable[build.Panel]) -> model.Dashboard:
+    """Panels from left to right, numbered as they are read."""
+    links = build.DashboardLink("kdmri").type(model.DashboardLinkType.DASHBOARDS).tags(["kdmri"])
+    dashboard = (
+        build.Dashboard(title)
+        .uid(uid)
+        .description(description)
+        .tags(["kdmri"])
+        .readonly()
+        .timezone("browser")
+        .time("now-1h", "now")
+        .refresh("30s")
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .link(links.keep_time(True).include_vars(True))
+        .with_variable(choice("operation"))
+        .with_variable(choice("role"))
+    )
+    for number, panel in enumerate(panels, start=1):
+        dashboard.with_panel(panel.id(number))
+    return dashboard.build()

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# The stack for real: build the image, start service and Prometheus, send both a DICOM and k-space to both roles, see
+# every dashboard query answered, kill the server and see it come back, check the hardening, tear down.
+#
+#   make test-stack                    TORCH_INDEX= make test-stack       where the CPU index can't be reached
+#   BUILD_ARGS="--no-cache" make test-stack                               passed on to compose build
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+docker info >/dev/null 2>&1 || { echo "test-stack: skipped, no Docker engine answers"; exit 0; }
+if docker compose version >/dev/null 2>&1; then compose=(docker compose)
+elif command -v docker-compose >/dev/null; then compose=(docker-compose)
+else echo "test-stack: skipped, neither docker compose nor docker-compose is there"; exit 0
+fi
+compose+=(-p "kdmri-test-$$")
+
+# An address that ends in a colon: the engine picks a free port, a new one after every restart.
+export SERVICE_ADDRESS=127.0.0.1: PROMETHEUS_ADDRESS=127.0.0.1: KDMRI_IMAGE=kdmri:test
+files=$(mktemp -d)
+
+tear_down() {
+  status=$?
+  if ((status)); then "${compose[@]}" logs --tail 30 service || true; fi
+  "${compose[@]}" down -v --timeout 5 >/dev/null 2>&1 || true
+  rm -rf "$files"
+  if ((status)); then echo "test-stack: FAILED"; else echo "test-stack: passed"; fi
+}
+trap tear_down EXIT
+
+step() { echo "==> $*"; }
+fail() { echo "$*" >&2; exit 1; }
+wait_for() { # SECONDS COMMAND...: until the command succeeds, its last try's output shown where it never does
+  local limit=$((SECONDS + $1)); shift
+  until "$@" >"$files/try" 2>&1; do
+    ((SECONDS < limit)) || { cat "$files/try" >&2; fail "waited in vain for: $*"; }
+    sleep 1
+  done
+}
+
+in_service() { "${compose[@]}" exec -T service "$@"; }
+kernel_says() { in_service sed -n "s/^$1:\t//p" /proc/1/status; }
+inspect() { docker inspect -f "$1" "$("${compose[@]}" ps -q service)"; }
+service() { echo "http://$("${compose[@]}" port service 8000)"; }
+prometheus() { echo "http://$("${compose[@]}" port prometheus 9090)"; }
+expect() { [ "$2" = "$3" ] || fail "$1: expected $3, got $2"; echo "    $1: $2"; }
+
+healthy() { [ "$(inspect '{{.State.Health.Status}}')" = healthy ]; }
+restarted() { [ "$(inspect '{{.RestartCount}}')" -ge 1 ] && healthy; }
+query_is() { # EXPRESSION VALUE: the first series of Prometheus' answer has this value
+  curl -fsS -G "$(prometheus)/api/v1/query" --data-urlencode "query=$1" | tee "$files/answer" | grep -q "\"$2\"\]"
+}
+rules_loaded() { curl -fsS "$(prometheus)/api/v1/rules" | grep -q KdmriDown; }
+
+super_resolve() { # ROLE
+  curl -fsS --data-binary "@$files/in.dcm" -H 'Content-Type: application/dicom' \
+    "$(service)/super-resolve?scale=2&role=$1" -o "$files/sr.dcm"
+}
+reconstruct() { # ROLE
+  curl -fsS -F "file=@$files/in.h5" "$(service)/reconstruct?role=$1" -o "$files/out.h5"
+}
+traffic() { for role in student teacher; do super_resolve "$role"; reconstruct "$role"; done; }
+panels_have_data() { traffic && python3 deploy/grafana/queries.py "$(prometheus)"; }
+
+step "build"
+# shellcheck disable=SC2086  # several arguments in one variable
+"${compose[@]}" build ${BUILD_ARGS:-} service >"$files/build" 2>&1 || { tail -n 40 "$files/build"; fail "build failed"; }
+step "start"
+"${compose[@]}" up -d service prometheus >/dev/null 2>&1
+wait_for 180 healthy
+
+step "super-resolve a DICOM of pydicom's own"
+in_service python -c 'import shutil, sys; from pydicom.data import get_testdata_file as get
+shutil.copyfileobj(open(get("examples_overlay.dcm"), "rb"), sys.stdout.buffer)' >"$files/in.dcm"
+super_resolve student
+in_service python -c 'import io, sys, pydicom
+finer = pydicom.dcmread(io.BytesIO(sys.stdin.buffer.read()))
+print("   ", finer.Rows, "x", finer.Columns, "at", list(finer.PixelSpacing), "mm")' <"$files/sr.dcm"
+
+step "reconstruct k-space undersampled from it"
+in_service sh -c 'cat >/tmp/in.dcm && kdmri undersample /tmp/in.dcm -o /tmp/in.h5 --acceleration 4 >&2 && cat /tmp/in.h5' \
+  <"$files/in.dcm" >"$files/in.h5"
+reconstruct student
+in_service python -c 'import io, sys, h5py
+image = h5py.File(io.BytesIO(sys.stdin.buffer.read()))["reconstruction"]
+print("   ", image.shape, image.dtype); assert image.dtype == "float32" and image.ndim == 3' <"$files/out.h5"
+
+step "Prometheus scrapes it"
+wait_for 60 query_is 'up{job="kdmri"}' 1
+wait_for 60 query_is 'kdmri_requests_total{operation="reconstruct", role="student", status="200"} > bool 0' 1
+wait_for 30 rules_loaded
+step "every panel's query has an answer"
+wait_for 180 panels_have_data
+cat "$files/try"
+
+step "hardening"
+expect "read-only root" "$(inspect '{{.HostConfig.ReadonlyRootfs}}')" true
+expect "user" "$(in_service id -u)" 10001
+expect "options" "$(inspect '{{.HostConfig.SecurityOpt}}')" "[no-new-privileges:true]"
+expect "capabilities dropped" "$(inspect '{{.HostConfig.CapDrop}}')" "[ALL]"
+expect "no new privileges, as the kernel sees it" "$(kernel_says NoNewPrivs)" 1
+expect "capabilities, as the kernel sees them" "$(kernel_says CapEff)" 0000000000000000
+expect "memory limit" "$(inspect '{{gt .HostConfig.Memory 0}}')" true
+expect "processor limit" "$(inspect '{{gt .HostConfig.NanoCpus 0}}')" true
+expect "process limit" "$(inspect '{{gt .HostConfig.PidsLimit 0}}')" true
+expect "published on" "$(inspect '{{(index (index .NetworkSettings.Ports "8000/tcp") 0).HostIp}}')" 127.0.0.1
+in_service sh -c '! touch /app/x 2>/dev/null' || fail "the root file system can be written to"
+
+step "kill the server: the container comes back"
+# All that this user may signal, the server; the init is not among them.
+in_service sh -c 'kill -9 -1' >/dev/null 2>&1 || true
+wait_for 180 restarted
+reconstruct student
+expect "restarts" "$(inspect '{{.RestartCount}}')" 1
