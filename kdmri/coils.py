@@ -61,6 +61,8 @@ def sensitivities(
     centre = torch.zeros_like(kspace)
     centre[..., region[0], region[1]] = kspace[..., region[0], region[1]] * _taper(region, kspace.device)
     images = ifft2c(centre)
+    # Products of samples follow: bring them to about 1, or small units underflow.
+    images = images / images.abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
     covariance = (images.unsqueeze(2) * images.conj().unsqueeze(1)).flatten(1, 2)
     covariance = torch.complex(_smooth(covariance.real, kernel), _smooth(covariance.imag, kernel))
     covariance = covariance.unflatten(1, (coils, coils))

@@ -41,12 +41,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.include_router(routes.router)
     errors.install(app)
-    app.add_middleware(RequestIds)
+    app.add_middleware(Envelope)
     return app
 
 
-class RequestIds:
-    """X-Request-ID: the client's where it is harmless, else a new one; in the answer and in every log line."""
+class Envelope:
+    """Around every request: its id, its log line, and an answer where it failed in a way that nobody foresaw.
+
+    X-Request-ID is the client's where it is harmless, else a new one; it is in the answer and in every log line.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -69,7 +72,11 @@ class RequestIds:
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
-            await self.app(scope, receive, send_with_id)
+            try:
+                await self.app(scope, receive, send_with_id)
+            except Exception as error:
+                # Raised further, it would reach the server's log with its message.
+                await errors.unforeseen(error)(scope, receive, send_with_id)
 
 
 def configure_logging(level: str) -> None:

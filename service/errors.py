@@ -71,7 +71,7 @@ def problem(status: HTTPStatus, kind: str, detail: str) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of the tree, of the framework and of none of both."""
+    """Answer every error of the tree and of the framework."""
 
     @app.exception_handler(KdmriError)
     async def on_known(_: Request, error: KdmriError) -> Response:
@@ -88,12 +88,12 @@ def install(app: FastAPI) -> None:
         status = status_of(error)
         return problem(status, "http", f"{request.method} on this address: {status.phrase.lower()}")
 
-    @app.exception_handler(Exception)
-    async def on_unforeseen(_: Request, error: Exception) -> Response:
-        # The type alone: a message may quote the input, and the input may name a patient.
-        log.error("request failed", error=type(error).__name__, where=_place(error))
-        detail = "the service failed on this request; its log has an entry under the X-Request-ID of this answer"
-        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "unforeseen", detail)
+
+def unforeseen(error: Exception) -> Response:
+    """Log and answer an error that nobody expected; neither quotes it, since it may quote the input."""
+    log.error("request failed", error=type(error).__name__, where=_place(error))
+    detail = "the service failed on this request; its log has an entry under the X-Request-ID of this answer"
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "unforeseen", detail)
 
 
 def _kind(error: KdmriError) -> str:

@@ -102,7 +102,7 @@ async def super_resolve(
         resolver = state.models.super_resolver(role, model)
         parts = await receive(request, raw=RAW_DICOM, limit=state.settings.max_upload_mb * 2**20)
         with stage("parse"):
-            groups: list[DicomSeries] = await run_sync(_read_dicom, parts, state.settings.max_unpacked_mb * 2**20)
+            groups = await run_sync(_read_dicom, parts, state.settings.max_unpacked_mb * 2**20, scale)
         in_kind = RELATED if request.headers["content-type"].lower().startswith(RELATED) else None
         kind = wire.negotiate(accept, _offered(sum(len(g.headers) for g in groups), in_kind))
         finer = []
@@ -177,11 +177,14 @@ def _read_kspace(parts: Sequence[Part], max_bytes: int) -> KSpace:
     return kspace.read(parts[0].file, max_bytes=max_bytes)
 
 
-def _read_dicom(parts: Sequence[Part], max_bytes: int) -> list[DicomSeries]:
-    if len(parts) == 1 and parts[0].file.read(4) == b"PK\x03\x04":
-        return read_zip(parts[0].file, max_bytes=max_bytes)
+def _read_dicom(parts: Sequence[Part], max_bytes: int, scale: int) -> list[DicomSeries]:
+    # An answer is scale^2 as large, float32 while it is worked on and 16 bit twice on its way out.
+    max_pixels = max_bytes // (8 * max(scale, 1) ** 2)
+    zipped = parts[0].file.read(4) == b"PK\x03\x04"
     parts[0].file.seek(0)
-    return read([part.file for part in parts])
+    if zipped and len(parts) == 1:
+        return read_zip(parts[0].file, max_bytes=max_bytes, max_pixels=max_pixels)
+    return read([part.file for part in parts], max_pixels=max_pixels)
 
 
 def _offered(objects: int, in_kind: str | None) -> tuple[str, ...]:

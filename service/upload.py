@@ -7,7 +7,7 @@ from typing import BinaryIO, cast
 
 from fastapi import Request
 from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import MultipartCallbacks, MultipartParser
+from python_multipart.multipart import MultipartParser
 
 from kdmri.errors import InvalidRequest
 from service.errors import TooLarge, UnsupportedMedia
@@ -97,16 +97,18 @@ class _Multipart:
         self.found: list[Part] = []
         self.headers = _Headers()
         self.complete = False
-        callbacks: MultipartCallbacks = {
-            "on_part_begin": self._begin,
-            "on_header_field": self._field,
-            "on_header_value": self._value,
-            "on_header_end": self._header,
-            "on_headers_finished": self._part,
-            "on_part_data": self._data,
-            "on_end": self._end,
-        }
-        self.parser = MultipartParser(boundary, callbacks)
+        self.parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._field,
+                "on_header_value": self._value,
+                "on_header_end": self._header,
+                "on_headers_finished": self._part,
+                "on_part_data": self._data,
+                "on_end": self._end,
+            },
+        )
 
     def write(self, chunk: bytes) -> None:
         try:

@@ -37,13 +37,13 @@ def _summary(manifest: Manifest) -> str:
 
 
 LIMITS = """Diagnosis without review by a radiologist who knows that the image is machine-made. Not a medical device; no
-clinical validation was done. Trained on simulated measurements of magnitude images (smooth phase, Gaussian noise), not on
-raw data, and within these ranges only: {seen}. No knee, abdomen or breast was seen, no contrast other than those of the
-data below, no pathology but multiple sclerosis and cardiac disease. Fine structure may be missing or invented."""
+clinical validation was done. Trained on simulated measurements of magnitude images (smooth phase, Gaussian noise), not
+on raw data, and within these ranges only: {seen}. No knee, abdomen or breast was seen, no contrast other than those of
+the data below, no pathology but multiple sclerosis and cardiac disease. Fine structure may be missing or invented."""
 
 TRAINING = """Recipe `{recipe}`, seed {seed}; one CPU core shared with other work, bfloat16; `training_log.jsonl` is the
-run's log. The score is PSNR in dB on validation examples (bright tissue as the peak); for attention transfer the negative
-loss.
+run's log. The score is PSNR in dB on validation examples (bright tissue as the peak); for attention transfer the
+negative loss.
 
 {stages}
 

@@ -1,0 +1,96 @@
+"""NIfTI-1 volumes with axes (row, column, slice); its world is RAS where DICOM's, and `Geometry`'s, is LPS."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float64
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy import ndarray
+
+from kdmri.errors import UnreadableInput, UnsupportedInput
+from kdmri.records import Geometry, Images
+
+LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0])
+"""Its own inverse."""
+ALIGNED = 1e-3
+"""Cosine of the angle, and share of the distance between slices, by which a grid may miss a right-angled even one."""
+
+
+def read(source: Path) -> Images:
+    """The magnitude volume of a .nii or .nii.gz file; geometry None where its axes aren't at right angles.
+
+    Raises UnreadableInput for what is not NIfTI or is damaged, UnsupportedInput for complex, colour or 4-D data.
+    """
+    try:
+        image = nib.load(source)
+        if not isinstance(image, nib.Nifti1Image):
+            raise UnreadableInput(f"expected a NIfTI file, got {type(image).__name__}")
+        dtype, shape = image.get_data_dtype(), image.shape
+        if dtype.kind not in "iuf" or len(shape) < 2 or any(length > 1 for length in shape[3:]):
+            raise UnsupportedInput(f"expected a magnitude volume (row, column, slice), got {dtype} {shape}")
+        volume = np.asarray(image.dataobj, dtype=np.float32).reshape((*shape, 1)[:3])
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise UnreadableInput("expected a NIfTI file, got one that is something else, truncated or damaged") from error
+    if not np.isfinite(volume).all():
+        raise UnreadableInput("expected finite pixels, got NaN or infinity")
+    return Images(np.ascontiguousarray(np.moveaxis(volume, 2, 0)), _geometry(image.affine, volume.shape[2]))
+
+
+def to_bytes(images: Images) -> bytes:
+    """A .nii.gz file, float32. Without geometry voxels are 1 mm and the affine is the identity.
+
+    Slices are put in the order of their positions. Raises UnsupportedInput where they are not evenly spaced, which
+    NIfTI can't say.
+    """
+    order, affine = _affine(images.geometry) if images.geometry else (slice(None), np.eye(4))
+    image = nib.Nifti1Image(np.moveaxis(images.pixels[order], 0, 2).astype(np.float32, copy=False), affine)
+    if images.geometry:
+        image.set_sform(affine, code="scanner")
+        image.set_qform(affine, code="scanner")
+    image.header.set_xyzt_units("mm")
+    return gzip.compress(image.to_bytes(), mtime=0)
+
+
+def _geometry(affine: Float64[ndarray, "4 4"], slices: int) -> Geometry | None:
+    along_column, along_row, between = (LPS_FROM_RAS @ affine[:3, :3]).T
+    row_spacing, column_spacing, thickness = (
+        float(np.linalg.norm(step)) for step in (along_column, along_row, between)
+    )
+    if min(row_spacing, column_spacing, thickness) <= 0 or not np.isfinite(affine).all():
+        return None
+    orientation = np.stack([along_row / column_spacing, along_column / row_spacing])
+    if abs(orientation[0] @ orientation[1]) > ALIGNED:
+        return None
+    positions = LPS_FROM_RAS @ affine[:3, 3] + np.arange(slices)[:, np.newaxis] * between
+    return Geometry(positions, orientation, (row_spacing, column_spacing), thickness)
+
+
+def _affine(geometry: Geometry) -> tuple[ndarray, Float64[ndarray, "4 4"]]:
+    """The order of slices that makes their positions even, and the affine of (row, column, slice) in that order."""
+    along_row, along_column = geometry.orientation
+    normal = np.cross(along_row, along_column)
+    order = np.arange(len(geometry.positions))
+    if not _even(geometry.positions):
+        order = np.argsort(geometry.positions @ normal, kind="stable")
+    positions = geometry.positions[order]
+    if not _even(positions):
+        raise UnsupportedInput("expected evenly spaced slices for NIfTI, got slices at uneven distances")
+    between = (positions[-1] - positions[0]) / max(len(positions) - 1, 1)
+    if not between.any():
+        between = normal * (geometry.thickness or 1.0)
+    affine = np.eye(4)
+    steps = [along_column * geometry.spacing[0], along_row * geometry.spacing[1], between]
+    affine[:3, :3] = LPS_FROM_RAS @ np.stack(steps, axis=1)
+    affine[:3, 3] = LPS_FROM_RAS @ positions[0]
+    return order, affine
+
+
+def _even(positions: Float64[ndarray, "slice 3"]) -> bool:
+    steps = np.diff(positions, axis=0)
+    return len(steps) < 2 or bool(np.ptp(steps, axis=0).max() <= ALIGNED * np.linalg.norm(steps, axis=1).max())

@@ -1,0 +1,36 @@
+"""Real data where it is at hand: the shared data set beside the repository, images in installed packages."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from kdmri.bundle import Bundle, load_all
+from kdmri.runtime.model import Model, load_model
+from service.settings import Settings
+
+# No test of this suite depends on the clock, nor on what an earlier run drew.
+settings.register_profile("kdmri", deadline=None, max_examples=40, database=None)
+settings.load_profile("kdmri")
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The data set of real scans (see README); tests that read it skip where it is absent."""
+    if not DATA.exists():
+        pytest.skip("the data set ../shared/data is not there")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def bundles() -> list[Bundle]:
+    """The models that the project ships."""
+    return load_all(Settings().models)
+
+
+@pytest.fixture(scope="session")
+def models(bundles: list[Bundle]) -> dict[tuple[str, str], Model]:
+    """Those models loaded, by (task, role)."""
+    return {(b.manifest.task, b.manifest.role): load_model(b) for b in bundles}

@@ -1,0 +1,133 @@
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from kdmri import metrics
+from kdmri.errors import UnsupportedInput
+from kdmri.formats import kspace as formats
+from kdmri.fourier import fft2c
+from kdmri.records import KSpace
+from kdmri.runtime import Reconstructor, zero_filled
+from kdmri.runtime.model import Model
+from kdmri.undersampling import undersampled
+from tests.scans import phantom, scan
+
+ROLES = ("student", "teacher")
+SHAPES = [(256, 256), (230, 180), (181, 217), (96, 64)]
+
+
+@pytest.fixture(params=ROLES)
+def reconstructor(request: pytest.FixtureRequest, models: dict[tuple[str, str], Model]) -> Reconstructor:
+    return Reconstructor(models["reconstruction", request.param])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_measured_samples_survive(reconstructor: Reconstructor, shape: tuple[int, int]) -> None:
+    scanned = scan(phantom(*shape), acceleration=4, noise=0.01)
+    image = next(reconstructor.complex_images(scanned))
+    lines = np.broadcast_to(scanned.mask, (1, *shape))
+    measured = scanned.samples[:, 0][lines]
+    assert_allclose(fft2c(image).numpy()[lines], measured, atol=1e-4 * np.abs(measured).max())
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+@pytest.mark.parametrize("coils", [1, 6])
+def test_units_do_not_matter(reconstructor: Reconstructor, unit: float, coils: int) -> None:
+    scanned = scan(phantom(96, 80), acceleration=4, coils=coils)
+    rescaled = replace(scanned, samples=(scanned.samples * unit).astype(np.complex64))
+    image, other = (reconstructor.reconstruct(k).pixels for k in (scanned, rescaled))
+    assert_allclose(other / unit, image, atol=1e-4 * image.max())
+
+
+def test_slices_do_not_see_each_other(reconstructor: Reconstructor) -> None:
+    bright = np.concatenate([phantom(80, 72), 100 * phantom(80, 72)[:, ::-1], phantom(80, 72)[:, :, ::-1]])
+    scanned = scan(bright, acceleration=3)
+    together = reconstructor.reconstruct(scanned).pixels
+    alone = [reconstructor.reconstruct(replace(scanned, samples=s[None])).pixels[0] for s in scanned.samples]
+    assert_allclose(together, np.stack(alone), atol=1e-4 * together.max())
+
+
+def test_every_slice_may_have_a_mask_of_its_own(reconstructor: Reconstructor) -> None:
+    parts = [scan(phantom(64, 64), acceleration=3, seed=seed, coils=4) for seed in (0, 1)]
+    both = KSpace(
+        np.concatenate([p.samples for p in parts]), np.concatenate([p.mask for p in parts]), parts[0].image_shape
+    )
+    together = reconstructor.reconstruct(both).pixels
+    for number, part in enumerate(parts):
+        alone = reconstructor.reconstruct(part).pixels[0]
+        assert_allclose(together[number], alone, atol=2e-2 * alone.max())
+
+
+def test_full_k_space_is_answered_with_its_plain_image(reconstructor: Reconstructor) -> None:
+    image = phantom(64, 80)
+    assert_allclose(reconstructor.reconstruct(scan(image)).pixels, image, atol=1e-4)
+
+
+def test_the_answer_is_the_centre_crop(reconstructor: Reconstructor) -> None:
+    scanned = scan(phantom(64, 80), acceleration=2)
+    cropped = reconstructor.reconstruct(replace(scanned, image_shape=(32, 50))).pixels
+    assert_allclose(cropped, reconstructor.reconstruct(scanned).pixels[:, 16:48, 15:65], atol=1e-6)
+
+
+def test_coils_without_a_centre_are_refused(reconstructor: Reconstructor) -> None:
+    scanned = scan(phantom(64, 64), coils=4)
+    mask = np.zeros((1, 64, 64), bool)
+    mask[..., 1::4] = True
+    with pytest.raises(UnsupportedInput, match="fully sampled centre of at least 4 x 4 samples"):
+        reconstructor.reconstruct(KSpace(scanned.samples * mask[:, None], mask, (64, 64)))
+
+
+def test_an_empty_scan_is_an_empty_image(reconstructor: Reconstructor) -> None:
+    scanned = scan(phantom(64, 64), acceleration=4)
+    answer = reconstructor.reconstruct(replace(scanned, samples=np.zeros_like(scanned.samples))).pixels
+    assert np.abs(answer).max() < 0.1
+    assert np.isfinite(answer).all()
+
+
+@pytest.mark.parametrize("name", ["brain_sagittal_1ch.h5", "brain_16ch.h5"])
+def test_raw_data_gains_two_decibels_over_zero_filling(reconstructor: Reconstructor, name: str, data: Path) -> None:
+    """Never trained on: genuine phase, noise and coils."""
+    full = formats.read(data / "kspace" / name)
+    truth = zero_filled(full).pixels
+    kept = undersampled(full, 4)
+    gain = metrics.psnr(truth, reconstructor.reconstruct(kept).pixels) - metrics.psnr(truth, zero_filled(kept).pixels)
+    assert gain >= 2
+
+
+def test_both_layouts_of_a_scan_give_one_image(reconstructor: Reconstructor, data: Path) -> None:
+    images = [
+        reconstructor.reconstruct(undersampled(formats.read(data / "kspace" / name), 4)).pixels
+        for name in ("brain_16ch.h5", "brain_16ch.mrd.h5")
+    ]
+    assert np.linalg.norm(images[0] - images[1]) <= 1e-4 * np.linalg.norm(images[0])
+
+
+@pytest.mark.parametrize(
+    "name", ["brain_16ch_r4.mrd.h5", "brain_8ch_vd2d.h5", "phantom_32ch.h5", "phantom_grappa_16ch.mrd.h5"]
+)
+def test_every_raw_file_is_answered(reconstructor: Reconstructor, name: str, data: Path) -> None:
+    scanned = formats.read(data / "kspace" / name)
+    pixels = reconstructor.reconstruct(scanned).pixels
+    assert pixels.shape[1:] == scanned.image_shape
+    assert np.isfinite(pixels).all()
+    assert pixels.max() > 0
+
+
+def test_stages_are_announced(models: dict[tuple[str, str], Model]) -> None:
+    seen = []
+    Reconstructor(models["reconstruction", "student"]).reconstruct(
+        scan(phantom(32, 32)), stage=lambda name: seen.append(name) or nullcontext()
+    )
+    assert set(seen) == {"sensitivities", "denoise", "data_consistency"}
+    assert seen.count("denoise") == 5
+
+
+def test_no_gradient_is_kept(reconstructor: Reconstructor) -> None:
+    image = next(reconstructor.complex_images(scan(phantom(32, 32))))
+    assert isinstance(image, torch.Tensor)
+    assert not image.requires_grad

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from pydicom.data import get_testdata_file
+
+from kdmri import metrics
+from kdmri.errors import InvalidRequest
+from kdmri.formats import dicom
+from kdmri.records import Images
+from kdmri.resampling import downsample, upsample
+from kdmri.runtime import SuperResolver
+from kdmri.runtime.model import Model
+from tests.scans import phantom
+
+
+@pytest.fixture(params=["student", "teacher"])
+def resolver(request: pytest.FixtureRequest, models: dict[tuple[str, str], Model]) -> SuperResolver:
+    return SuperResolver(models["super-resolution", request.param])
+
+
+def halved(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A slice of even size and what is left of it after k-space truncation by two."""
+    even = pixels[:, : pixels.shape[1] // 2 * 2, : pixels.shape[2] // 2 * 2]
+    return even, downsample(torch.from_numpy(even), 2).numpy()
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("shape", [(48, 40), (31, 45)])
+def test_what_was_measured_comes_back(resolver: SuperResolver, scale: int, shape: tuple[int, int]) -> None:
+    coarse = phantom(*shape)
+    fine = resolver.super_resolve(Images(coarse), scale).pixels
+    assert fine.shape == (1, shape[0] * scale, shape[1] * scale)
+    assert_allclose(downsample(torch.from_numpy(fine), scale), coarse, atol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_units_do_not_matter(resolver: SuperResolver, unit: float) -> None:
+    coarse = phantom(40, 36)
+    image, other = (resolver.super_resolve(Images((coarse * u).astype(np.float32)), 2).pixels for u in (1, unit))
+    assert_allclose(other / unit, image, atol=1e-4 * image.max())
+
+
+def test_other_scales_are_refused(resolver: SuperResolver) -> None:
+    with pytest.raises(InvalidRequest, match="expected scale 2 or 4, got 3"):
+        resolver.super_resolve(Images(phantom(16, 16)), 3)
+
+
+def test_it_adds_true_detail_to_a_real_image(resolver: SuperResolver) -> None:
+    """An abdomen, an anatomy that no model was trained on."""
+    series = dicom.read([Path(get_testdata_file("examples_overlay.dcm"))])[0]
+    truth, coarse = halved(series.images.pixels)
+    ours, sinc = resolver.super_resolve(Images(coarse), 2).pixels, upsample(torch.from_numpy(coarse), 2).numpy()
+    assert metrics.psnr(truth, ours) > metrics.psnr(truth, sinc)
+    assert metrics.ssim(truth, ours) > metrics.ssim(truth, sinc)
+
+
+@pytest.mark.parametrize("series", ["t1_series", "t1_sagittal_series"])
+def test_it_beats_sinc_on_real_series(resolver: SuperResolver, series: str, data: Path) -> None:
+    files = sorted((data / "dicom" / series).glob("*.dcm"))
+    truth, coarse = halved(dicom.read([files[len(files) // 2]])[0].images.pixels)
+    ours, sinc = resolver.super_resolve(Images(coarse), 2).pixels, upsample(torch.from_numpy(coarse), 2).numpy()
+    assert metrics.psnr(truth, ours) > metrics.psnr(truth, sinc)
+    assert metrics.ssim(truth, ours) > metrics.ssim(truth, sinc)

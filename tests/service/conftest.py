@@ -1,0 +1,26 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from kdmri.formats import fastmri
+from service.app import create_app
+from service.settings import Settings
+from tests.scans import phantom, scan
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[TestClient]:
+    """The service with the shipped models, uploads up to 8 MB."""
+    with TestClient(create_app(Settings(max_upload_mb=8)), raise_server_exceptions=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kspace_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two slices of 64 x 80, one coil, undersampled by 4, in fastMRI layout."""
+    path = tmp_path_factory.mktemp("kspace") / "scan.h5"
+    image = phantom(64, 80).repeat(2, axis=0)
+    fastmri.write(path, scan(image, acceleration=4))
+    return path

@@ -1,0 +1,112 @@
+import io
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from pydicom.data import get_testdata_file
+
+import kdmri.errors
+import service.errors
+from kdmri.errors import KdmriError, UnreadableInput
+
+DICOM = {"content-type": "application/dicom"}
+HDF5 = {"content-type": "application/x-hdf5"}
+
+
+def hdf5(**datasets: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name, values in datasets.items():
+            file[name] = values
+    return buffer.getvalue()
+
+
+def sample(name: str) -> bytes:
+    return Path(get_testdata_file(name)).read_bytes()
+
+
+CASES = {
+    "not HDF5": ("/reconstruct", b"hello, this is no HDF5", HDF5, 422, ("HDF5", "hello")),
+    "no k-space": ("/reconstruct", hdf5(image=np.ones((4, 4))), HDF5, 422, ("kspace",)),
+    "real k-space": (
+        "/reconstruct",
+        hdf5(kspace=np.ones((3, 32, 32), "f4")),
+        HDF5,
+        422,
+        ("complex", "float32 (3, 32, 32)"),
+    ),
+    "empty body": ("/reconstruct", b"", HDF5, 422, ("HDF5",)),
+    "unknown role": ("/reconstruct?role=professor", b"", HDF5, 400, ("student or teacher", "professor")),
+    "unknown model": ("/reconstruct?model=gpt", b"", HDF5, 404, ("gpt", "there is")),
+    "other type": ("/reconstruct", b"", {"content-type": "text/html"}, 415, ("application/x-hdf5", "text/html")),
+    "not acceptable": ("/reconstruct", b"", {**HDF5, "accept": "text/html"}, 406, ("image/png", "text/html")),
+    "over the limit": ("/reconstruct", bytes(9 * 2**20), HDF5, 413, (str(8 * 2**20), str(9 * 2**20))),
+    "no boundary": ("/reconstruct", b"", {"content-type": "multipart/form-data"}, 400, ("boundary", "none")),
+    "CT": ("/super-resolve", sample("CT_small.dcm"), DICOM, 422, ("MR", "CT")),
+    "colour": ("/super-resolve", sample("examples_rgb_color.dcm"), DICOM, 422, ("expected",)),
+    "truncated": ("/super-resolve", sample("MR_truncated.dcm"), DICOM, 422, ("truncated", "8192", "8130")),
+    "not DICOM": ("/super-resolve", b"hello" * 100, DICOM, 422, ("DICOM",)),
+    "odd scale": ("/super-resolve?scale=3", sample("MR_small.dcm"), DICOM, 400, ("2 or 4", "3")),
+    "no number": ("/super-resolve?scale=two", b"", DICOM, 400, ("scale",)),
+    "no address": ("/nowhere", b"", DICOM, 404, ("not found",)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_requests_are_told_what_was_expected_and_what_came(client: TestClient, case: str) -> None:
+    url, body, headers, status, words = CASES[case]
+    answer = client.post(url, content=body, headers=headers)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem.keys() == {"type", "title", "status", "detail"}
+    assert problem["status"] == status
+    for word in words:
+        assert word in problem["detail"]
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_form_without_the_part_names_what_it_has(client: TestClient) -> None:
+    answer = client.post("/reconstruct", files={"image": b"x"})
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "expected a part named file, got image"
+
+
+def test_a_form_that_ends_early(client: TestClient) -> None:
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    body = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nhalf a fi'
+    answer = client.post("/reconstruct", content=body, headers=kind)
+    assert answer.status_code == 400
+    assert "closing boundary" in answer.json()["detail"]
+
+
+def test_a_body_without_a_length_is_cut_off_at_the_limit(client: TestClient) -> None:
+    answer = client.post("/reconstruct", content=(bytes(2**20) for _ in range(10)), headers=HDF5)
+    assert answer.status_code == 413
+
+
+def test_every_error_has_a_status() -> None:
+    def tree(error: type[KdmriError]) -> set[type[KdmriError]]:
+        return {error}.union(*map(tree, error.__subclasses__()))
+
+    project = {e for e in tree(KdmriError) if e.__module__ in (kdmri.errors.__name__, service.errors.__name__)}
+    assert set(service.errors.STATUS) == project - {KdmriError}
+    assert all(issubclass(e, UnreadableInput) for e in project if "Unreadable" in e.__name__)
+
+
+def test_what_was_not_foreseen_leaks_nothing(client: TestClient, kspace_file: Path, monkeypatch, capsys) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("Doe^John in /secret/path")
+
+    monkeypatch.setattr("service.wire.hdf5", broken)
+    answer = client.post("/reconstruct", files={"file": kspace_file.read_bytes()}, headers={"x-request-id": "abc"})
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    written = answer.text + "\n" + capsys.readouterr().out
+    assert "secret" not in written
+    assert "Doe" not in written
+    entry = next(json.loads(line) for line in written.splitlines() if "request failed" in line)
+    assert (entry["request_id"], entry["error"]) == ("abc", "RuntimeError")

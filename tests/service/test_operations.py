@@ -1,0 +1,163 @@
+import asyncio
+import json
+import re
+import threading
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from service import telemetry, wire
+from service.errors import NotAcceptable, Overloaded
+from service.scheduler import Scheduler
+from service.telemetry import Observation
+from service.upload import media_type
+
+
+def value(client: TestClient, name: str, **labels: str) -> float:
+    """The sum of a sample over all label sets that hold the given ones."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    samples = [s for family in families for s in family.samples if s.name == name]
+    return sum(s.value for s in samples if labels.items() <= s.labels.items())
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_request_is_counted_and_timed_by_stage(client: TestClient, kspace_file: Path, role: str) -> None:
+    labels = {"operation": "reconstruct", "role": role}
+    names = {
+        "kdmri_requests_total": {"status": "200"},
+        "kdmri_request_duration_seconds_count": {},
+        "kdmri_slice_duration_seconds_count": {},
+        **{f"kdmri_stage_duration_seconds_count {s}": {"stage": s} for s in ("parse", "queue", "denoise", "encode")},
+    }
+    before = {name: value(client, name.split()[0], **labels, **more) for name, more in names.items()}
+    slices = value(client, "kdmri_slices_total", **labels)
+    client.post(f"/reconstruct?role={role}", files={"file": kspace_file.read_bytes()})
+    after = {name: value(client, name.split()[0], **labels, **more) for name, more in names.items()}
+    assert after == {name: count + 1 for name, count in before.items()}
+    assert value(client, "kdmri_slices_total", **labels) == slices + 2
+
+
+def test_failures_are_counted_under_their_status(client: TestClient) -> None:
+    labels = {"operation": "reconstruct", "role": "unknown", "status": "400"}
+    before = value(client, "kdmri_requests_total", **labels)
+    client.post("/reconstruct?role=<script>", content=b"")
+    assert value(client, "kdmri_requests_total", **labels) == before + 1
+
+
+def test_models_are_listed_and_exported(client: TestClient) -> None:
+    listed = client.get("/models").json()
+    assert value(client, "kdmri_model_info") == len(listed)
+    for manifest in listed:
+        shown = client.get(f"/models/{manifest['name']}@{manifest['version']}")
+        assert shown.json() == manifest
+        assert client.get(f"/models/{manifest['name']}").json()["name"] == manifest["name"]
+    assert client.get("/models/nothing").status_code == 404
+
+
+def test_health(client: TestClient) -> None:
+    assert client.get("/livez").json() == {"status": "alive"}
+    assert client.get("/readyz").json()["status"] == "ready"
+
+
+def test_openapi_names_what_is_answered(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {
+        "/reconstruct",
+        "/super-resolve",
+        "/models",
+        "/models/{name}",
+        "/livez",
+        "/readyz",
+        "/metrics",
+    } <= paths.keys()
+    assert "application/x-hdf5" in paths["/reconstruct"]["post"]["responses"]["200"]["content"]
+
+
+@pytest.mark.parametrize(("asked", "echoed"), [("abc-1.2_3", True), ("a b", False), ("x" * 65, False), ("", False)])
+def test_request_ids(client: TestClient, asked: str, echoed: bool) -> None:
+    found = client.get("/livez", headers={"x-request-id": asked}).headers["x-request-id"]
+    assert (found == asked) is echoed
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", found)
+
+
+def test_log_lines_are_json_with_the_request_id(client: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
+    client.get("/models", headers={"x-request-id": "line-1"})
+    entry = next(json.loads(line) for line in capsys.readouterr().out.splitlines() if "line-1" in line)
+    assert (entry["route"], entry["status"], entry["method"]) == ("/models", 200, "GET")
+
+
+@pytest.mark.parametrize(
+    ("accept", "chosen"),
+    [
+        (None, "application/x-hdf5"),
+        ("*/*", "application/x-hdf5"),
+        ("image/*", "image/png"),
+        ("image/png;q=0.5, application/json", "application/json"),
+        ("application/x-hdf5;q=0, */*;q=0.1", "image/png"),
+    ],
+)
+def test_negotiation(accept: str | None, chosen: str) -> None:
+    assert wire.negotiate(accept, ("application/x-hdf5", "image/png", "application/json")) == chosen
+
+
+@pytest.mark.parametrize("accept", ["text/html", "image/png;q=0", "image/png;q=nonsense"])
+def test_nothing_acceptable(accept: str) -> None:
+    with pytest.raises(NotAcceptable, match="expected Accept with one of image/png"):
+        wire.negotiate(accept, ("image/png",))
+
+
+def test_media_type_parameters_are_unquoted() -> None:
+    kind, parameters = media_type('Multipart/Related; type="application/dicom"; boundary="a b"')
+    assert (kind, parameters) == ("multipart/related", {"type": "application/dicom", "boundary": "a b"})
+
+
+def test_the_queue_is_bounded_and_drains() -> None:
+    async def scenario() -> tuple[list[object], float]:
+        scheduler = Scheduler(workers=1, capacity=1)
+        gate = threading.Event()
+        running = asyncio.create_task(scheduler.run(gate.wait, Observation()))
+        waiting = asyncio.create_task(scheduler.run(lambda: "second", Observation()))
+        while not scheduler.waiting:
+            await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="among 1 waiting"):
+            await scheduler.run(lambda: "third", Observation())
+        gate.set()
+        answers = [await running, await waiting]
+        scheduler.close()
+        return answers, telemetry.QUEUE_DEPTH._value.get()
+
+    assert asyncio.run(scenario()) == ([True, "second"], 0)
+
+
+def test_a_client_that_leaves_gives_its_place_back() -> None:
+    async def scenario() -> str:
+        scheduler = Scheduler(workers=1, capacity=1)
+        gate = threading.Event()
+        running = asyncio.create_task(scheduler.run(gate.wait, Observation()))
+        leaving = asyncio.create_task(scheduler.run(lambda: "left", Observation()))
+        while not scheduler.waiting:
+            await asyncio.sleep(0)
+        leaving.cancel()
+        running.cancel()
+        await asyncio.gather(leaving, running, return_exceptions=True)
+        gate.set()
+        answer = await scheduler.run(lambda: "next", Observation())
+        scheduler.close()
+        return answer
+
+    assert asyncio.run(scenario()) == "next"
+
+
+def test_a_job_that_fails_frees_its_worker() -> None:
+    def fail() -> None:
+        raise RuntimeError("job")
+
+    async def scenario() -> str:
+        scheduler = Scheduler(workers=1, capacity=0)
+        with pytest.raises(RuntimeError, match="job"):
+            await scheduler.run(fail, Observation())
+        return await scheduler.run(lambda: "alive", Observation())
+
+    assert asyncio.run(scenario()) == "alive"

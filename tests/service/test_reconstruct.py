@@ -1,0 +1,89 @@
+import io
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pydicom
+import pytest
+from fastapi.testclient import TestClient
+from numpy.testing import assert_allclose
+from PIL import Image
+
+from kdmri.formats import fastmri, kspace
+from kdmri.runtime import Reconstructor
+from kdmri.runtime.model import Model
+from tests.scans import phantom, scan
+
+
+def as_part(path: Path) -> dict[str, tuple[str, bytes]]:
+    return {"file": (path.name, path.read_bytes())}
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_k_space_in_images_out(
+    client: TestClient, kspace_file: Path, models: dict[tuple[str, str], Model], role: str
+) -> None:
+    answer = client.post("/reconstruct", params={"role": role}, files=as_part(kspace_file))
+    assert answer.status_code == 200
+    with h5py.File(io.BytesIO(answer.content)) as file:
+        pixels = file["reconstruction"]
+        assert pixels.dtype == np.float32
+        expected = Reconstructor(models["reconstruction", role]).reconstruct(kspace.read(kspace_file)).pixels
+        assert_allclose(pixels, expected, atol=1e-5)
+    manifest = models["reconstruction", role].manifest
+    assert answer.headers["content-type"] == "application/x-hdf5"
+    assert answer.headers["kdmri-model"] == manifest.reference
+    assert answer.headers["kdmri-role"] == role
+    assert float(answer.headers["kdmri-acceleration"]) == pytest.approx(4, abs=0.1)
+    stages = [entry.split(";")[0] for entry in answer.headers["server-timing"].split(", ")]
+    assert stages == ["parse", "queue", "sensitivities", "data_consistency", "denoise", "encode"]
+
+
+@pytest.mark.parametrize("kind", ["application/x-hdf5", "application/octet-stream"])
+def test_raw_body_and_form_are_answered_alike(client: TestClient, kspace_file: Path, kind: str) -> None:
+    form = client.post("/reconstruct", files=as_part(kspace_file))
+    raw = client.post("/reconstruct", content=kspace_file.read_bytes(), headers={"content-type": kind})
+    read = [h5py.File(io.BytesIO(a.content))["reconstruction"][()] for a in (form, raw)]
+    assert_allclose(read[0], read[1])
+
+
+def test_png(client: TestClient, kspace_file: Path) -> None:
+    answer = client.post("/reconstruct", files=as_part(kspace_file), headers={"accept": "image/png"})
+    assert Image.open(io.BytesIO(answer.content)).mode == "L"
+
+
+def test_figures(client: TestClient, kspace_file: Path) -> None:
+    figures = client.post("/reconstruct", files=as_part(kspace_file), headers={"accept": "application/json"}).json()
+    assert figures["shape"] == [2, 64, 80]
+    assert figures["milliseconds_per_slice"] > 0
+
+
+def test_dicom_series(client: TestClient, kspace_file: Path) -> None:
+    answer = client.post("/reconstruct", files=as_part(kspace_file), headers={"accept": "application/zip"})
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        slices = [pydicom.dcmread(io.BytesIO(archive.read(name))) for name in archive.namelist()]
+    assert len(slices) == 2
+    assert len({s.SeriesInstanceUID for s in slices}) == 1
+    assert len({s.SOPInstanceUID for s in slices}) == 2
+
+
+def test_several_slices_are_no_single_dicom_object(client: TestClient, kspace_file: Path) -> None:
+    answer = client.post("/reconstruct", files=as_part(kspace_file), headers={"accept": "application/dicom"})
+    assert answer.status_code == 406
+    assert "accept application/zip" in answer.json()["detail"]
+
+
+def test_acceleration_beyond_training_is_warned_of(client: TestClient, tmp_path: Path) -> None:
+    fastmri.write(tmp_path / "fast.h5", scan(phantom(64, 192), acceleration=16))
+    fastmri.write(tmp_path / "full.h5", scan(phantom(64, 192)))
+    fast, full = (client.post("/reconstruct", files=as_part(tmp_path / name)) for name in ("fast.h5", "full.h5"))
+    assert "outside the trained range" in fast.headers["kdmri-warning"]
+    assert "fully sampled" in full.headers["kdmri-warning"]
+
+
+def test_a_model_by_name(client: TestClient, kspace_file: Path, models: dict[tuple[str, str], Model]) -> None:
+    wanted = models["reconstruction", "teacher"].manifest
+    for model in (wanted.name, wanted.reference):
+        answer = client.post("/reconstruct", params={"model": model}, files=as_part(kspace_file))
+        assert answer.headers["kdmri-model"] == wanted.reference

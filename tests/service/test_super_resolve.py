@@ -1,0 +1,94 @@
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from numpy.testing import assert_allclose
+from pydicom.data import get_testdata_file
+
+from kdmri.formats import dicom
+from kdmri.resampling import downsample
+
+MR = Path(get_testdata_file("MR_small.dcm"))
+SERIES = ("t1_series", "t1_sagittal_series", "ge_phantom_series", "signed_12bit")
+
+
+def check_derived(source: bytes, answer: bytes, scale: int) -> None:
+    """The whole contract of one object: geometry, identity, and pixels that hold what was measured."""
+    before, after = pydicom.dcmread(io.BytesIO(source)), pydicom.dcmread(io.BytesIO(answer))
+    assert (after.Rows, after.Columns) == (before.Rows * scale, before.Columns * scale)
+    old, new = (np.array(d.PixelSpacing, float) for d in (before, after))
+    assert_allclose(new, old / scale, rtol=1e-5)
+    along_row, along_column = np.array(before.ImageOrientationPatient, float).reshape(2, 3)
+    moved = ((new - old) / 2)[1] * along_row + ((new - old) / 2)[0] * along_column
+    expected = np.array(before.ImagePositionPatient, float) + moved
+    assert_allclose(np.array(after.ImagePositionPatient, float), expected, atol=1e-3)
+    assert after.StudyInstanceUID == before.StudyInstanceUID
+    assert after.SOPInstanceUID != before.SOPInstanceUID
+    coarse, fine = (dicom.read([content])[0].images.pixels for content in (source, answer))
+    measured = downsample(torch.from_numpy(fine), scale).numpy()
+    assert_allclose(measured, coarse, atol=1e-4 * np.abs(coarse).max())
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_one_object(client: TestClient, scale: int, role: str) -> None:
+    headers = {"content-type": "application/dicom"}
+    answer = client.post(f"/super-resolve?scale={scale}&role={role}", content=MR.read_bytes(), headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/dicom"
+    assert answer.headers["kdmri-role"] == role
+    check_derived(MR.read_bytes(), answer.content, scale)
+
+
+@pytest.mark.parametrize("series", SERIES)
+def test_a_slice_of_every_series(client: TestClient, series: str, data: Path) -> None:
+    source = sorted((data / "dicom" / series).glob("*.dcm"))[0].read_bytes()
+    answer = client.post("/super-resolve?scale=2", content=source, headers={"content-type": "application/dicom"})
+    assert answer.status_code == 200
+    check_derived(source, answer.content, 2)
+
+
+def test_several_files_are_answered_as_a_zip(client: TestClient) -> None:
+    files = [("file", ("a.dcm", MR.read_bytes())), ("file", ("b.dcm", MR.read_bytes()))]
+    answer = client.post("/super-resolve", files=files)
+    assert answer.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        for name in archive.namelist():
+            check_derived(MR.read_bytes(), archive.read(name), 2)
+
+
+@pytest.mark.parametrize("envelope", ["raw", "form"])
+def test_zip_in(client: TestClient, envelope: str) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("study/one.dcm", MR.read_bytes())
+    if envelope == "raw":
+        answer = client.post("/super-resolve", content=buffer.getvalue(), headers={"content-type": "application/zip"})
+    else:
+        answer = client.post("/super-resolve", files={"file": ("series.zip", buffer.getvalue())})
+    check_derived(MR.read_bytes(), answer.content, 2)
+
+
+def test_multipart_related_is_answered_in_kind(client: TestClient) -> None:
+    """A STOW-RS body: quoted boundary, pixel data with any bytes in it."""
+    part = b"--a b\r\nContent-Type: application/dicom\r\n\r\n" + MR.read_bytes() + b"\r\n"
+    kind = 'multipart/related; type="application/dicom"; boundary="a b"'
+    answer = client.post("/super-resolve", content=2 * part + b"--a b--", headers={"content-type": kind})
+    assert answer.headers["content-type"].startswith('multipart/related; type="application/dicom"; boundary=')
+    boundary = answer.headers["content-type"].split("boundary=")[1].encode()
+    objects = [chunk.split(b"\r\n\r\n", 1)[1][:-2] for chunk in answer.content.split(b"--" + boundary)[1:-1]]
+    assert len(objects) == 2
+    for content in objects:
+        check_derived(MR.read_bytes(), content, 2)
+
+
+def test_figures_and_preview(client: TestClient) -> None:
+    for kind in ("application/json", "image/png"):
+        headers = {"accept": kind, "content-type": "application/dicom"}
+        answer = client.post("/super-resolve", content=MR.read_bytes(), headers=headers)
+        assert answer.headers["content-type"] == kind

@@ -1,0 +1,103 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from kdmri.coils import calibrated, combine, compress, compression, sensitivities
+from kdmri.formats import kspace as formats
+from kdmri.fourier import fft2c, ifft2c
+from kdmri.sampling import calibration_region
+from tests.scans import maps, phantom, scan
+
+CENTRE = (slice(0, 64), slice(24, 40))
+
+
+def test_sensitivities_are_found_inside_the_object() -> None:
+    scanned = scan(phantom(64, 64), coils=6)
+    found = sensitivities(torch.from_numpy(scanned.samples), CENTRE)[0]
+    assert_allclose(torch.linalg.vector_norm(found, dim=0), 1, atol=1e-5)
+    true, inside = maps(6, 64, 64), torch.from_numpy(phantom(64, 64)[0] > 0.1)
+    overlap = (true.conj() * found).sum(dim=0).abs()[inside]
+    assert overlap.median() > 0.995
+    assert overlap.quantile(0.05) > 0.97
+
+
+def test_combined_phase_is_smooth_where_there_is_signal() -> None:
+    scanned = scan(phantom(64, 64), coils=6)
+    samples = torch.from_numpy(scanned.samples)
+    image = combine(ifft2c(samples), sensitivities(samples, CENTRE))[0]
+    inside = torch.from_numpy(phantom(64, 64)[0] > 0.1)
+    both = inside[:, 1:] & inside[:, :-1]
+    jumps = (image[:, 1:] * image[:, :-1].conj()).angle().abs()[both]
+    assert jumps.quantile(0.95) < 0.3
+
+
+def test_one_coil_sees_everything() -> None:
+    samples = torch.randn(2, 1, 8, 8, dtype=torch.complex64)
+    assert (sensitivities(samples, (slice(0, 8), slice(2, 6))) == 1).all()
+
+
+@given(st.integers(2, 8), st.floats(0.5, 1))
+def test_compression_keeps_the_energy_it_was_told_to(coils: int, energy: float) -> None:
+    samples = torch.randn(2, coils, 9, 7, dtype=torch.complex64, generator=torch.Generator().manual_seed(coils))
+    virtual = compression(samples, energy=energy)
+    assert_allclose(virtual @ virtual.mH, torch.eye(len(virtual)), atol=1e-5)
+    kept = compress(samples, virtual).abs().square().sum() / samples.abs().square().sum()
+    assert kept >= energy - 1e-4
+    if len(virtual) > 1:
+        fewer = compress(samples, virtual[:-1]).abs().square().sum() / samples.abs().square().sum()
+        assert fewer < energy + 1e-4
+
+
+def test_redundant_coils_compress_to_one() -> None:
+    seen = torch.randn(1, 1, 8, 8, dtype=torch.complex64)
+    assert len(compression(torch.cat([seen, 2j * seen, -seen], dim=1))) == 1
+
+
+def test_share_of_energy_is_checked() -> None:
+    with pytest.raises(ValueError, match=r"\(0, 1\], got 1.5"):
+        compression(torch.ones(1, 2, 4, 4, dtype=torch.complex64), energy=1.5)
+
+
+@pytest.mark.parametrize(("width", "enough"), [(3, False), (4, True)])
+def test_calibration_needs_four_lines(width: int, enough: bool) -> None:
+    mask = np.zeros((16, 32), bool)
+    mask[:, 16 - width // 2 : 16 - width // 2 + width] = True
+    assert calibrated(mask, calibration_region(mask)) is enough
+
+
+def write_cfl(path: Path, array: np.ndarray) -> None:
+    path.with_suffix(".hdr").write_text("# Dimensions\n" + " ".join(map(str, array.shape)) + "\n")
+    array.astype(np.complex64).ravel(order="F").tofile(path.with_suffix(".cfl"))
+
+
+def read_cfl(path: Path) -> np.ndarray:
+    shape = [int(n) for n in path.with_suffix(".hdr").read_text().splitlines()[1].split()]
+    return np.fromfile(path.with_suffix(".cfl"), np.complex64).reshape(shape, order="F")
+
+
+@pytest.mark.skipif(shutil.which("bart") is None, reason="BART is not installed (Debian: bart)")
+def test_combined_image_agrees_with_barts_ecalib(data: Path, tmp_path: Path) -> None:
+    samples = torch.from_numpy(formats.read(data / "kspace" / "brain_16ch.h5").samples[:1])
+    rows, columns = samples.shape[-2:]
+    write_cfl(tmp_path / "kspace", samples[0].permute(1, 2, 0).unsqueeze(2).numpy())
+    command = ["bart", "ecalib", "-m1", "-r24", "-c0", str(tmp_path / "kspace"), str(tmp_path / "maps")]
+    subprocess.run(command, check=True, capture_output=True)
+    theirs = torch.from_numpy(read_cfl(tmp_path / "maps").reshape(rows, columns, 16)).permute(2, 0, 1)
+    region = (slice(rows // 2 - 12, rows // 2 + 12), slice(columns // 2 - 12, columns // 2 + 12))
+    ours = sensitivities(samples, region)[0]
+    images = ifft2c(samples)[0]
+    a, b = ((m.conj() * images).sum(dim=0).abs().flatten() for m in (ours, theirs))
+    assert float(a @ b / (a.norm() * b.norm())) >= 0.999
+
+
+def test_a_scan_without_undersampling_is_its_image() -> None:
+    image = phantom(32, 24)
+    assert_allclose(ifft2c(torch.from_numpy(scan(image).samples)).abs()[:, 0], image, atol=1e-5)
+    assert_allclose(fft2c(ifft2c(torch.from_numpy(scan(image).samples))), scan(image).samples, atol=1e-4)

@@ -1,0 +1,66 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from kdmri.coils import combine, expand
+from kdmri.consistency import DataConsistency
+from kdmri.fourier import fft2c, ifft2c
+
+ONE = torch.ones(())
+
+
+def noise(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randn(shape, dtype=torch.complex64, generator=torch.Generator().manual_seed(seed))
+
+
+def unit_maps(coils: int, shape: tuple[int, int], seed: int) -> torch.Tensor:
+    maps = noise(1, coils, *shape, seed=seed)
+    return maps / torch.linalg.vector_norm(maps, dim=1, keepdim=True)
+
+
+def pattern(shape: tuple[int, int], seed: int) -> torch.Tensor:
+    return (torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(seed)) < 0.4).float()
+
+
+@given(st.tuples(st.integers(3, 20), st.integers(3, 20)), st.integers(0, 99))
+def test_one_coil_and_full_step_replace_what_was_measured(shape: tuple[int, int], seed: int) -> None:
+    mask, maps = pattern(shape, seed), torch.ones(1, 1, *shape, dtype=torch.complex64)
+    kspace, image = mask * noise(1, 1, *shape, seed=seed), noise(1, *shape, seed=seed + 1)
+    answer = fft2c(DataConsistency()(image, kspace, mask, maps, ONE))
+    kept = mask[:, 0].bool()
+    assert_allclose(answer[kept], kspace[:, 0][kept], atol=1e-5)
+    assert_allclose(answer[~kept], fft2c(image)[~kept], atol=1e-5)
+
+
+@given(st.integers(1, 5), st.floats(0, 1), st.integers(0, 99))
+def test_a_consistent_image_stays(coils: int, step: float, seed: int) -> None:
+    shape = (12, 9)
+    mask, maps, image = pattern(shape, seed), unit_maps(coils, shape, seed), noise(1, *shape, seed=seed)
+    kspace = mask * fft2c(expand(image, maps))
+    assert_allclose(DataConsistency()(image, kspace, mask, maps, torch.tensor(step)), image, atol=1e-5)
+
+
+@given(st.integers(1, 5), st.integers(0, 99))
+def test_it_is_the_gradient_step_of_the_forward_operator(coils: int, seed: int) -> None:
+    shape = (10, 11)
+    mask, maps, image = pattern(shape, seed), unit_maps(coils, shape, seed), noise(1, *shape, seed=seed)
+    kspace = mask * noise(1, coils, *shape, seed=seed + 1)
+    expected = image + 0.7 * combine(ifft2c(mask * (kspace - mask * fft2c(expand(image, maps)))), maps)
+    assert_allclose(DataConsistency()(image, kspace, mask, maps, torch.tensor(0.7)), expected, atol=1e-5)
+
+
+@given(st.integers(1, 5), st.integers(0, 99))
+def test_expand_and_combine_are_adjoint(coils: int, seed: int) -> None:
+    maps, image = unit_maps(coils, (7, 8), seed), noise(1, 7, 8, seed=seed)
+    coil_images = noise(1, coils, 7, 8, seed=seed + 1)
+    forward = torch.vdot(coil_images.flatten(), expand(image, maps).flatten())
+    backward = torch.vdot(combine(coil_images, maps).flatten(), image.flatten())
+    assert_allclose(forward, backward, atol=1e-4)
+    assert_allclose(combine(expand(image, maps), maps), image, atol=1e-5)
+
+
+def test_torchscript_answers_the_same() -> None:
+    shape = (9, 14)
+    arguments = noise(1, *shape, seed=0), noise(1, 3, *shape, seed=1), pattern(shape, 2), unit_maps(3, shape, 3), ONE
+    assert_allclose(torch.jit.script(DataConsistency())(*arguments), DataConsistency()(*arguments), atol=1e-6)
