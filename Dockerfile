@@ -1,44 +1,45 @@
-# The kdmri service: the base install alone, without training.  Needs no BuildKit: the classic builder will do.
+# The kdmri service: the base install, without training.  Needs no BuildKit: the classic builder will do.
 #
 #   docker build -t kdmri .                                                                          CPU
 #   docker build -t kdmri:gpu --build-arg TORCH_INDEX= --build-arg ONNXRUNTIME=onnxruntime-gpu .     NVIDIA
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-FROM ${PYTHON_IMAGE} AS build
+# What is to be installed: the requirements, and the project as a wheel.
+FROM ${PYTHON_IMAGE} AS project
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY kdmri kdmri
+COPY service service
+RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+    > /requirements.txt
+# Training is not in the image, so its commands are not offered.
+RUN sed -i '/"training\./d' pyproject.toml && pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
+
+FROM ${PYTHON_IMAGE}
 # PyPI's own torch for Linux carries CUDA (gigabytes); this index has the one for CPUs.  Empty: PyPI alone.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # onnxruntime and onnxruntime-gpu unpack into one folder, so exactly one of the two may be installed.
 ARG ONNXRUNTIME=onnxruntime
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-RUN python -m venv /opt/kdmri
-ENV PATH=/opt/kdmri/bin:$PATH
-WORKDIR /src
-
-# The dependencies first: a change of the code leaves this layer, by far the largest, as it is.
-COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-      | sed "s/^onnxruntime\b/${ONNXRUNTIME}/" > requirements.txt \
-    && pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -c constraints.txt -r requirements.txt
-
-COPY README.md LICENSE ./
-COPY kdmri kdmri
-COPY service service
-# Training is not in the image, so its commands are not offered.
-RUN sed -i '/"training\./d' pyproject.toml && pip install --no-deps .
-
-FROM ${PYTHON_IMAGE}
 # A number, not a name, so that an orchestrator can see that it is not root.
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin kdmri
-COPY --from=build /opt/kdmri /opt/kdmri
-COPY models /app/models
-ENV PATH=/opt/kdmri/bin:$PATH \
-    PYTHONUNBUFFERED=1 \
+WORKDIR /app
+
+# The requirements first, by their content: a change of the code leaves this layer, by far the largest, as it is.
+COPY constraints.txt ./
+COPY --from=project /requirements.txt ./
+RUN sed -i "s/^onnxruntime\b/${ONNXRUNTIME}/" requirements.txt \
+    && pip install --no-cache-dir --root-user-action=ignore ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
+       -c constraints.txt -r requirements.txt
+COPY --from=project /wheel /app/wheel
+RUN pip install --no-cache-dir --root-user-action=ignore --no-deps wheel/*.whl
+COPY models models
+
+ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp \
     KDMRI_HOST=0.0.0.0 \
     KDMRI_PORT=8000 \
     KDMRI_MODELS=/app/models
-WORKDIR /app
 USER 10001:10001
 EXPOSE 8000
 # /tmp is the one place the service writes to (uploads on their way in): give it a tmpfs and the root can be read-only.

@@ -43,6 +43,10 @@ inspect() { docker inspect -f "$1" "$("${compose[@]}" ps -q service)"; }
 service() { echo "http://$("${compose[@]}" port service 8000)"; }
 prometheus() { echo "http://$("${compose[@]}" port prometheus 9090)"; }
 expect() { [ "$2" = "$3" ] || fail "$1: expected $3, got $2"; echo "    $1: $2"; }
+sample() { # NAME: a file that pydicom's wheel carries
+  in_service python -c 'import shutil, sys; from pydicom.data import get_testdata_file as get
+shutil.copyfileobj(open(get(sys.argv[1]), "rb"), sys.stdout.buffer)' "$1"
+}
 
 healthy() { [ "$(inspect '{{.State.Health.Status}}')" = healthy ]; }
 restarted() { [ "$(inspect '{{.RestartCount}}')" -ge 1 ] && healthy; }
@@ -69,16 +73,16 @@ step "start"
 wait_for 180 healthy
 
 step "super-resolve a DICOM of pydicom's own"
-in_service python -c 'import shutil, sys; from pydicom.data import get_testdata_file as get
-shutil.copyfileobj(open(get("examples_overlay.dcm"), "rb"), sys.stdout.buffer)' >"$files/in.dcm"
+sample MR_small.dcm >"$files/in.dcm"
 super_resolve student
 in_service python -c 'import io, sys, pydicom
 finer = pydicom.dcmread(io.BytesIO(sys.stdin.buffer.read()))
-print("   ", finer.Rows, "x", finer.Columns, "at", list(finer.PixelSpacing), "mm")' <"$files/sr.dcm"
+print("   ", finer.Rows, "x", finer.Columns, "at", list(finer.PixelSpacing), "mm")
+assert (finer.Rows, finer.Columns) == (128, 128)' <"$files/sr.dcm"
 
-step "reconstruct k-space undersampled from it"
-in_service sh -c 'cat >/tmp/in.dcm && kdmri undersample /tmp/in.dcm -o /tmp/in.h5 --acceleration 4 >&2 && cat /tmp/in.h5' \
-  <"$files/in.dcm" >"$files/in.h5"
+step "reconstruct k-space undersampled from another"
+sample examples_overlay.dcm | in_service sh -c \
+  'cat >/tmp/in.dcm && kdmri undersample /tmp/in.dcm -o /tmp/in.h5 --acceleration 4 >&2 && cat /tmp/in.h5' >"$files/in.h5"
 reconstruct student
 in_service python -c 'import io, sys, h5py
 image = h5py.File(io.BytesIO(sys.stdin.buffer.read()))["reconstruction"]

@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Bool, Complex
 from numpy import ndarray
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from kdmri.fourier import ifft2c
 
@@ -44,49 +43,86 @@ def compress(kspace: CoilImages, virtual: Complex[Tensor, "virtual coil"]) -> Co
 
 
 def sensitivities(
-    kspace: CoilImages, region: tuple[slice, slice], *, kernel: int = 5, iterations: int = 8
+    kspace: CoilImages, region: tuple[slice, slice], *, kernel: int = 6, threshold: float = 0.03, iterations: int = 15
 ) -> CoilImages:
     """Sensitivities from the fully sampled centre of k-space, sum |S|^2 = 1, phase relative to all coils.
 
-    Low-resolution coil images from the tapered centre; at each pixel the dominant eigenvector of their covariance over
-    a `kernel` x `kernel` neighbourhood (Walsh et al. 2000), by power iteration from the coil images themselves.
+    ESPIRiT (Uecker et al. 2014) with one set of maps: patches of the calibration region span a signal space; its
+    projector, a convolution in k-space, is a coil-by-coil matrix at each pixel, and S its dominant eigenvector.
 
     Args:
-        kspace: centred; only the samples in `region` are read.
+        kspace: centred; only the samples in `region`, and of those the central 24 x 24, are read.
         region: rows and columns of the fully sampled centre, see `sampling.calibration_region`.
+        kernel: patch size, smaller where the region is narrow.
+        threshold: share of the largest singular value below which a direction is noise.
+        iterations: of the power method; it starts from low-resolution coil images, near the answer.
     """
-    coils = kspace.shape[1]
-    if coils == 1:
+    if kspace.shape[1] == 1:
         return torch.ones_like(kspace)
-    centre = torch.zeros_like(kspace)
-    centre[..., region[0], region[1]] = kspace[..., region[0], region[1]] * _taper(region, kspace.device)
-    images = ifft2c(centre)
-    # Products of samples follow: bring them to about 1, or small units underflow.
-    images = images / images.abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
-    covariance = (images.unsqueeze(2) * images.conj().unsqueeze(1)).flatten(1, 2)
-    covariance = torch.complex(_smooth(covariance.real, kernel), _smooth(covariance.imag, kernel))
-    covariance = covariance.unflatten(1, (coils, coils))
-    vector = _unit(images)
-    for _ in range(iterations):
-        vector = _unit(torch.einsum("bcdij,bdij->bcij", covariance, vector))
-    # The eigenvector's phase is arbitrary: make the sum of virtual coils real, as smooth as the images' own phase.
-    reference = (vector.conj() * _principal(images)).sum(dim=1, keepdim=True)
-    return vector * torch.exp(1j * reference.angle())
+    rows, columns = (_middle(extent, CALIBRATION_SIZE) for extent in region)
+    maps = []
+    for samples in kspace:
+        calibration = samples[:, rows, columns]
+        size = (min(kernel, (rows.stop - rows.start) // 2), min(kernel, (columns.stop - columns.start) // 2))
+        operator = _coil_operator(_signal_space(calibration, size, threshold), samples.shape[-2:])
+        low_resolution = torch.zeros_like(samples)
+        low_resolution[:, rows, columns] = calibration * _taper((rows, columns), samples.device)
+        images = ifft2c(low_resolution)
+        vector = _unit(images)
+        for _ in range(iterations):
+            vector = _unit(torch.einsum("cdij,dij->cij", operator, vector))
+        # An eigenvector's phase is arbitrary: relative to the coils' strongest combination it is as smooth as theirs.
+        reference = (vector.conj() * _principal(images)).sum(dim=0)
+        maps.append(vector * torch.exp(1j * reference.angle()))
+    return torch.stack(maps)
 
 
-def _principal(images: CoilImages) -> Complex[Tensor, "1 coil 1 1"]:
+CALIBRATION_SIZE = 24
+"""More samples cost time and, for maps this smooth, add nothing (BART's ecalib takes as many)."""
+
+
+def _signal_space(
+    calibration: Complex[Tensor, "coil r c"], size: tuple[int, int], threshold: float
+) -> Complex[Tensor, "direction coil y x"]:
+    """Orthonormal directions that patches of the calibration region are combinations of."""
+    patches = calibration.unfold(1, size[0], 1).unfold(2, size[1], 1)
+    matrix = patches.permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
+    _, values, directions = torch.linalg.svd(matrix, full_matrices=False)
+    return directions[values > threshold * values[0]].unflatten(1, (len(calibration), *size))
+
+
+def _coil_operator(
+    directions: Complex[Tensor, "direction coil y x"], shape: tuple[int, int]
+) -> Complex[Tensor, "coil coil row column"]:
+    """The projector onto the signal space as a matrix at each pixel: eigenvalue 1 belongs to the sensitivities."""
+    size = directions.shape[-2:]
+    # A product of two kernels spans twice their size: sampled so densely it is known everywhere.
+    dense = (2 * size[0], 2 * size[1])
+    transformed = torch.fft.ifft2(directions, s=dense, norm="forward")
+    lags = torch.fft.fft2(torch.einsum("jcyx,jdyx->cdyx", transformed, transformed.conj()), norm="forward")
+    padded = torch.zeros(*lags.shape[:2], *shape, dtype=lags.dtype, device=lags.device)
+    for y in (slice(0, size[0]), slice(1 - size[0], None)) if size[0] > 1 else (slice(0, 1),):
+        for x in (slice(0, size[1]), slice(1 - size[1], None)) if size[1] > 1 else (slice(0, 1),):
+            padded[..., y, x] = lags[..., y, x]
+    return torch.fft.fftshift(torch.fft.ifft2(padded, norm="forward"), dim=(-2, -1)) / (size[0] * size[1])
+
+
+def _principal(images: Complex[Tensor, "coil row column"]) -> Complex[Tensor, "coil 1 1"]:
     """The coil combination with the most energy: a phase reference without the zeros that any one coil has."""
-    return compression(images, at_most=1).conj()[0][None, :, None, None]
+    return compression(images[None], at_most=1).conj()[0][:, None, None]
 
 
-def _unit(images: CoilImages) -> CoilImages:
-    norm = torch.linalg.vector_norm(images, dim=1, keepdim=True)
-    coils = images.shape[1]
-    return torch.where(norm > 0, images / norm.clamp(min=torch.finfo(norm.dtype).tiny), coils**-0.5)
+def _unit(images: Complex[Tensor, "coil row column"]) -> Complex[Tensor, "coil row column"]:
+    largest = images.abs().amax(dim=0)
+    scaled = images / torch.where(largest > 0, largest, 1)
+    norm = torch.linalg.vector_norm(scaled, dim=0)
+    return torch.where(norm > 0, scaled / torch.where(norm > 0, norm, 1), len(images) ** -0.5)
 
 
-def _smooth(planes: Tensor, kernel: int) -> Tensor:
-    return avg_pool2d(planes, kernel, stride=1, padding=kernel // 2, count_include_pad=False)
+def _middle(extent: slice, size: int) -> slice:
+    """The central `size` samples of an extent, or all where it is shorter."""
+    spare = max(extent.stop - extent.start - size, 0)
+    return slice(extent.start + spare // 2, extent.stop - (spare - spare // 2))
 
 
 def _taper(region: tuple[slice, slice], device: torch.device) -> Tensor:

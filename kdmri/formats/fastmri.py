@@ -41,7 +41,7 @@ def read(file: h5py.File, *, max_bytes: int = hdf5.MAX_BYTES) -> KSpace:
         raise UnreadableKSpace("expected measured samples, got none: the mask or all of the k-space is zero")
     if not mask.all():
         samples *= mask[:, np.newaxis]
-    return KSpace(samples, _once(mask), image_shape, _geometry(file))
+    return KSpace(samples, _once(mask), image_shape, _geometry(file, slices))
 
 
 def write(target: Path, kspace: KSpace) -> None:
@@ -131,15 +131,15 @@ def _shortest(mask: Bool[ndarray, "slice row column"]) -> ndarray:
     return pattern[0].astype(np.uint8) if (pattern == pattern[0]).all() else pattern
 
 
-def _geometry(file: h5py.File) -> Geometry | None:
+def _geometry(file: h5py.File, slices: int) -> Geometry | None:
     """What `write` stored; fastMRI's own files tell the field of view but not where it lies."""
     with hdf5.intact():
         if POSITIONS not in file.attrs:
             return None
+        positions = np.asarray(file.attrs[POSITIONS], dtype=np.float64).reshape(-1, 3)
+        orientation = np.asarray(file.attrs[ORIENTATION], dtype=np.float64).reshape(2, 3)
         row_spacing, column_spacing = (float(spacing) for spacing in file.attrs[SPACING])
-        return Geometry(
-            positions=np.asarray(file.attrs[POSITIONS], dtype=np.float64).reshape(-1, 3),
-            orientation=np.asarray(file.attrs[ORIENTATION], dtype=np.float64).reshape(2, 3),
-            spacing=(row_spacing, column_spacing),
-            thickness=float(file.attrs[THICKNESS]),
-        )
+        thickness = float(file.attrs[THICKNESS])
+    if len(positions) != slices:
+        raise UnreadableKSpace(f"expected the positions of {slices} slices, got {len(positions)}")
+    return Geometry(positions, orientation, (row_spacing, column_spacing), thickness)

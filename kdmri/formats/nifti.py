@@ -16,6 +16,8 @@ from kdmri.records import Geometry, Images
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0])
 """Its own inverse."""
+COMPRESSION = 1
+"""nibabel's own choice: floats compress little, and more effort takes many times longer."""
 ALIGNED = 1e-3
 """Cosine of the angle, and share of the distance between slices, by which a grid may miss a right-angled even one."""
 
@@ -54,7 +56,7 @@ def to_bytes(images: Images) -> bytes:
         image.set_sform(affine, code="scanner")
         image.set_qform(affine, code="scanner")
     image.header.set_xyzt_units("mm")
-    return gzip.compress(image.to_bytes(), mtime=0)
+    return gzip.compress(image.to_bytes(), compresslevel=COMPRESSION, mtime=0)
 
 
 def _geometry(affine: Float64[ndarray, "4 4"], slices: int) -> Geometry | None:
