@@ -20,12 +20,13 @@ files=$(mktemp -d)
 
 tear_down() {
   status=$?
-  if ((status)); then "${compose[@]}" logs --tail 30 service || true; fi
+  if ((status)); then "${compose[@]}" logs --no-color --tail 30 service || true; fi
   "${compose[@]}" down -v --timeout 5 >/dev/null 2>&1 || true
   rm -rf "$files"
-  if ((status)); then echo "test-stack: FAILED"; else echo "test-stack: passed"; fi
+  if ((status)); then echo "test-stack: FAILED"; fi
 }
 trap tear_down EXIT
+trap 'exit 130' INT TERM
 
 step() { echo "==> $*"; }
 fail() { echo "$*" >&2; exit 1; }
@@ -103,9 +104,11 @@ expect "options" "$(inspect '{{.HostConfig.SecurityOpt}}')" "[no-new-privileges:
 expect "capabilities dropped" "$(inspect '{{.HostConfig.CapDrop}}')" "[ALL]"
 expect "no new privileges, as the kernel sees it" "$(kernel_says NoNewPrivs)" 1
 expect "capabilities, as the kernel sees them" "$(kernel_says CapEff)" 0000000000000000
-expect "memory limit" "$(inspect '{{gt .HostConfig.Memory 0}}')" true
-expect "processor limit" "$(inspect '{{gt .HostConfig.NanoCpus 0}}')" true
-expect "process limit" "$(inspect '{{gt .HostConfig.PidsLimit 0}}')" true
+for limit in Memory NanoCpus PidsLimit; do
+  value=$(inspect "{{.HostConfig.$limit}}")
+  [ "$value" -gt 0 ] || fail "$limit: expected a limit, got $value"
+  echo "    $limit: $value"
+done
 expect "published on" "$(inspect '{{(index (index .NetworkSettings.Ports "8000/tcp") 0).HostIp}}')" 127.0.0.1
 in_service sh -c '! touch /app/x 2>/dev/null' || fail "the root file system can be written to"
 
@@ -115,3 +118,4 @@ in_service sh -c 'kill -9 -1' >/dev/null 2>&1 || true
 wait_for 180 restarted
 reconstruct student
 expect "restarts" "$(inspect '{{.RestartCount}}')" 1
+echo "test-stack: passed"
