@@ -121,7 +121,8 @@ def lay_out(heads: ndarray, imaging: Lines, calibration: Lines, encoding: Encodi
     if min(rows, columns, coils) < 1 or not 0 <= filled.start < filled.stop <= rows:
         raise UnreadableKSpace(f"expected readouts within {rows} rows, got {length} samples with centre {centre}")
 
-    number, column = heads["idx"]["slice"], heads["idx"]["kspace_encode_step_1"].astype(int) + encoding.first_column
+    number = heads["idx"]["slice"].astype(int)
+    column = heads["idx"]["kspace_encode_step_1"].astype(int) + encoding.first_column
     first, last = column[imaging].min(), column[imaging].max()
     if first < 0 or last >= columns:
         raise UnreadableKSpace(f"expected phase-encode lines within columns 0 to {columns - 1}, got {first} to {last}")

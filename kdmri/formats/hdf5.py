@@ -13,7 +13,7 @@ from numpy import ndarray
 from kdmri.errors import UnreadableKSpace, UnsupportedInput
 
 MAX_BYTES = 8 * 2**30
-"""Refused beyond this: four times the largest multi-coil brain volume of fastMRI, decompressed."""
+"""Refused beyond this: four times a scan of 40 slices, 32 coils and 640 x 320 samples."""
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MRD2_SIGNATURE = b"yardl"

@@ -11,6 +11,8 @@ from xsdata.formats.dataclass.parsers.config import ParserConfig
 from kdmri.errors import UnreadableKSpace, UnsupportedInput
 
 Pair = tuple[int, int]
+LONGEST = 2**16 - 1
+"""ismrmrd.xsd has matrix sizes as unsignedShort."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def encodings(xml: bytes) -> list[Encoding]:
     # Unknown elements pass: vendors and later versions of the schema add some.
     parser = XmlParser(config=ParserConfig(fail_on_unknown_properties=False, fail_on_converter_warnings=True))
     try:
-        if "<!" in (text := xml.decode("utf-8")).replace("<!--", ""):
+        if "<!DOCTYPE" in (text := xml.decode("utf-8")):
             raise ValueError("document type declarations, and with them entities, have no place here")
         header = parser.from_string(text, xsd.ismrmrdHeader)
         return [_encoding(encoding) for encoding in header.encoding]
@@ -66,6 +68,9 @@ def _encoding(encoding: xsd.encodingType) -> Encoding:
     extents = [encoded.fieldOfView_mm, wanted.fieldOfView_mm]
     if not all(math.isfinite(size) for extent in extents for size in (extent.x, extent.y, extent.z)):
         raise ValueError("a field of view is not finite")
+    matrices = [encoded.matrixSize, wanted.matrixSize]
+    if not all(0 < length <= LONGEST for matrix in matrices for length in (matrix.x, matrix.y)):
+        raise ValueError("a matrix size is no 16-bit number")
     return Encoding(
         matrix=(encoded.matrixSize.x, encoded.matrixSize.y),
         field_of_view=(encoded.fieldOfView_mm.x, encoded.fieldOfView_mm.y),

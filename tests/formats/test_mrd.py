@@ -161,6 +161,19 @@ def test_calibration_of_another_readout_is_left_out(full: KSpace, saved: Callabl
     assert_array_equal(np.flatnonzero(~kspace.read(saved(file)).mask.any(axis=(0, 1))), [3])
 
 
+def test_calibration_finds_its_slice_among_many(saved: Callable[[MrdFile], Path]) -> None:
+    """Slices times columns exceed the 16 bits of the counters."""
+    file = MrdFile.of(scan(phantom(4, 1024)))
+    heads, readouts = file.heads, file.readouts
+    heads["idx"]["slice"] = 64  # 64 x 1024 = 2^16
+    file.heads, file.readouts = heads[::2], readouts[::2]
+    others = heads.copy()
+    others["idx"]["slice"] = 0
+    file.add(others, readouts)
+    file.add(heads[1::2], readouts[1::2], "IS_PARALLEL_CALIBRATION")
+    assert kspace.read(saved(file)).mask.all()
+
+
 def test_embedded_calibration_is_imaging(full: KSpace, saved: Callable[[MrdFile], Path]) -> None:
     file = MrdFile.of(full)
     file.heads["flags"] |= flag("IS_PARALLEL_CALIBRATION", "IS_PARALLEL_CALIBRATION_AND_IMAGING")
@@ -355,6 +368,10 @@ def wide_grid_wrong_centre(file: MrdFile) -> None:
     file.heads["center_sample"] = ROWS - 1
 
 
+def cut_to_nothing(file: MrdFile) -> None:
+    file.heads, file.readouts, file.options = file.heads[:0], [], {"maxshape": (None,)}
+
+
 REFUSED: dict[str, tuple[Callable[[MrdFile], object], type[KdmriError], str]] = {
     **{
         name: (set_xml("cartesian", name), UnsupportedInput, f"{name} trajectory: only Cartesian k-space is reconstr")
@@ -375,6 +392,9 @@ REFUSED: dict[str, tuple[Callable[[MrdFile], object], type[KdmriError], str]] = 
     "infinity": (set_sample(np.inf), UnreadableKSpace, "expected finite samples"),
     "no XML": (set_xml("<", "("), UnreadableKSpace, "expected an ISMRMRD header"),
     "no number": (set_xml("<y>20<", "<y>many<"), UnreadableKSpace, "expected an ISMRMRD header"),
+    "zero columns": (set_xml("<y>20<", "<y>0<"), UnreadableKSpace, "expected an ISMRMRD header"),
+    "endless columns": (set_xml("<y>20<", f"<y>{10**30}<"), UnreadableKSpace, "expected an ISMRMRD header"),
+    "nothing": (cut_to_nothing, UnreadableKSpace, "expected imaging lines, got none among 0 acquisitions"),
     "no field of view": (set_xml("fieldOfView_mm", "nothing"), UnreadableKSpace, "expected an ISMRMRD header"),
     "unknown trajectory": (set_xml("cartesian", "zigzag"), UnreadableKSpace, "expected an ISMRMRD header"),
     "entities": (
