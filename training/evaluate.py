@@ -22,7 +22,12 @@ from kdmri.runtime.superresolver import SuperResolver
 from kdmri.sampling import centre_lines, random_mask
 from training.data import load_volume, simulate_phase
 
-TEST_SET = "test split: 4 brain, 5 cardiac and 1 spine volumes of subjects not trained on; magnitude, simulated k-space"
+TEST_SET = (
+    "test split: 4 brain, 5 cardiac and 1 spine volumes of subjects not trained on, every fourth slice; "
+    "magnitude, simulated k-space"
+)
+EVERY = 4
+"""Slices of a volume are alike: a quarter of them tells as much in a quarter of the time."""
 ACCELERATIONS = (4, 8)
 SCALES = (2, 4)
 
@@ -79,7 +84,7 @@ def undersampled(truth: np.ndarray, acceleration: float, seed: int) -> KSpace:
 
 
 def _reconstruction(model: Model, file: Path) -> Iterator[Score]:
-    truth = load_volume(file)
+    truth = load_volume(file)[::EVERY]
     for acceleration in ACCELERATIONS:
         kspace = undersampled(truth, acceleration, seed=0)
         answers = {
@@ -91,7 +96,7 @@ def _reconstruction(model: Model, file: Path) -> Iterator[Score]:
 
 
 def _enlargement(model: Model, file: Path) -> Iterator[Score]:
-    volume = torch.from_numpy(load_volume(file))
+    volume = torch.from_numpy(load_volume(file)[::EVERY])
     for scale in SCALES:
         rows, columns = (size // scale * scale for size in volume.shape[1:])
         truth = volume[:, :rows, :columns]
