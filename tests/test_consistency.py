@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from kdmri.coils import combine, expand
-from kdmri.consistency import DataConsistency
+from kdmri.consistency import ITERATIONS, DataConsistency
 from kdmri.fourier import fft2c, ifft2c
 
 ONE = torch.ones(())
@@ -41,13 +41,38 @@ def test_a_consistent_image_stays(coils: int, step: float, seed: int) -> None:
     assert_allclose(DataConsistency()(image, kspace, mask, maps, torch.tensor(step)), image, atol=1e-5)
 
 
-@given(st.integers(1, 5), st.integers(0, 99))
-def test_it_is_the_gradient_step_of_the_forward_operator(coils: int, seed: int) -> None:
+@given(st.floats(0, 1), st.integers(0, 99))
+def test_one_coil_takes_the_gradient_step_of_the_forward_operator(step: float, seed: int) -> None:
     shape = (10, 11)
+    mask, maps, image = pattern(shape, seed), unit_maps(1, shape, seed), noise(1, *shape, seed=seed)
+    kspace = mask * noise(1, 1, *shape, seed=seed + 1)
+    expected = image + step * combine(ifft2c(mask * (kspace - mask * fft2c(expand(image, maps)))), maps)
+    assert_allclose(DataConsistency()(image, kspace, mask, maps, torch.tensor(step)), expected, atol=1e-5)
+
+
+@given(st.integers(2, 6), st.integers(0, 99))
+def test_several_coils_are_solved_by_least_squares(coils: int, seed: int) -> None:
+    """As many unknowns as iterations: conjugate gradients are exact, and agree with a dense solver."""
+    shape = (1, ITERATIONS)
+    maps, image = unit_maps(coils, shape, seed), noise(1, *shape, seed=seed)
+    mask = torch.tensor([1.0, 1, 0, 1, 1])[None, None, None]
+    kspace = mask * noise(1, coils, *shape, seed=seed + 1)
+    basis = torch.eye(ITERATIONS, dtype=torch.complex64)[:, None, :]
+    system = (mask * fft2c(expand(basis, maps.expand(ITERATIONS, -1, -1, -1)))).flatten(1).T
+    change = torch.linalg.pinv(system) @ (kspace.flatten() - system @ image.flatten())
+    answer = DataConsistency()(image, kspace, mask, maps, ONE)
+    residuals = (torch.linalg.vector_norm(kspace.flatten() - system @ x.flatten()) for x in (answer, image + change))
+    assert_allclose(*residuals, atol=2e-2)
+
+
+@given(st.integers(2, 6), st.integers(0, 99))
+def test_an_image_comes_closer_to_its_measurement(coils: int, seed: int) -> None:
+    shape = (12, 10)
     mask, maps, image = pattern(shape, seed), unit_maps(coils, shape, seed), noise(1, *shape, seed=seed)
     kspace = mask * noise(1, coils, *shape, seed=seed + 1)
-    expected = image + 0.7 * combine(ifft2c(mask * (kspace - mask * fft2c(expand(image, maps)))), maps)
-    assert_allclose(DataConsistency()(image, kspace, mask, maps, torch.tensor(0.7)), expected, atol=1e-5)
+    answer = DataConsistency()(image, kspace, mask, maps, ONE)
+    before, after = (torch.linalg.vector_norm(kspace - mask * fft2c(expand(x, maps))) for x in (image, answer))
+    assert after < before
 
 
 @given(st.integers(1, 5), st.integers(0, 99))

@@ -2,7 +2,7 @@
 
 from kdmri.bundle import Manifest
 
-LICENCES = {
+DATA = {
     "brain": "open_ms_data (Lesjak et al. 2016/2017, University of Ljubljana; CC-BY), studyforrest, "
     "datalad/example-dicom-structural (ODC-PDDL-1.0), neurolabusc/dcm_qa_uih (BSD-2-Clause), FNNDSC/data (Apache-2.0)",
     "cardiac": "Sunnybrook Cardiac Data, as in SegNetCMR (images public domain, repository MIT)",
@@ -41,9 +41,9 @@ clinical validation was done. Trained on simulated measurements of magnitude ima
 on raw data, and within these ranges only: {seen}. No knee, abdomen or breast was seen, no contrast other than those of
 the data below, no pathology but multiple sclerosis and cardiac disease. Fine structure may be missing or invented."""
 
-TRAINING = """Recipe `{recipe}`, seed {seed}; one CPU core shared with other work, bfloat16; `training_log.jsonl` is the
-run's log. The score is PSNR in dB on validation examples (bright tissue as the peak); for attention transfer the
-negative loss.
+TRAINING = """Recipe `{recipe}`, seed {seed}; one or two CPU cores shared with other work, bfloat16;
+`training_log.jsonl` is the log of the runs. The score is PSNR in dB on validation examples (bright tissue as the
+peak); for attention transfer the negative loss.
 
 {stages}
 
@@ -58,11 +58,11 @@ def _limits(manifest: Manifest) -> str:
 
 def _training(manifest: Manifest) -> str:
     rows = [
-        f"| {stage} | {figures['steps']:,} | {figures['seconds'] / 60:.0f} | {figures['score']} |"
-        for stage, figures in manifest.training["stages"].items()
+        f"| {stage['run']} | {stage['stage']} | {stage['steps']:,} | {stage['seconds'] / 60:.0f} | {stage['score']} |"
+        for stage in manifest.training["stages"]
     ]
-    stages = "\n".join(["| stage | steps | minutes | best validation score |", "|---|---|---|---|", *rows])
-    sources = "\n".join(f"- {anatomy}: {text}" for anatomy, text in LICENCES.items())
+    stages = "\n".join(["| run | stage | steps | minutes | best validation score |", "|---|---|---|---|---|", *rows])
+    sources = "\n".join(f"- {anatomy}: {text}" for anatomy, text in manifest.training["data"].items())
     recipe, seed = manifest.training["recipe"], manifest.training["seed"]
     return TRAINING.format(recipe=recipe, seed=seed, stages=stages, sources=sources)
 

@@ -17,11 +17,18 @@ from training.teacher import examples, validation_score
 
 
 def distil(
-    recipe: Recipe, teacher: nn.Module, train: Slices, validation: Slices, folder: Path, fabric: Fabric
-) -> nn.Module:
-    """The student after attention transfer and after reconstruction with imitation; checkpoints in folder/<stage>."""
-    torch.manual_seed(recipe.seed)
-    student = recipe.network("student").to(memory_format=torch.channels_last)
+    recipe: Recipe,
+    student: nn.Module,
+    teacher: nn.Module,
+    train: Slices,
+    validation: Slices,
+    folder: Path,
+    fabric: Fabric,
+) -> None:
+    """Train the student by attention transfer, then by reconstruction with imitation; checkpoints in folder/<stage>.
+
+    A stage of no steps is left out: a student that goes on from an earlier run has its attention already.
+    """
     teacher = fabric.setup_module(teacher.to(memory_format=torch.channels_last).eval().requires_grad_(False))
     layers = recipe.distillation["teacher_layer"], recipe.distillation["student_layer"]
 
@@ -47,6 +54,8 @@ def distil(
     scores = {"attention": attention_score, "student": validation_score(recipe, validation, fabric.device)}
     losses = {"attention": attention, "student": imitation}
     for number, stage in enumerate(("attention", "student"), start=2):
+        if not recipe.steps[stage]:
+            continue
         with Report(stage, folder / "log.jsonl") as report:
             fit(
                 student,
@@ -59,4 +68,3 @@ def distil(
                 fabric=fabric,
                 report=report,
             )
-    return student

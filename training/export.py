@@ -1,6 +1,5 @@
 """A trained network as a bundle: ONNX graphs, TorchScript data consistency, parity, manifest and card."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,12 @@ from kdmri.runtime.superresolver import SuperResolver
 from kdmri.runtime.torchscript import save_module
 from kdmri.sampling import centre_lines, random_mask
 from kdmri.scaling import intensity_scale
-from training.card import card
+from training.card import DATA, card
 from training.data import simulate_phase, simulate_sensitivities
 from training.evaluate import TEST_SET, evaluate, summarise
 from training.networks import Denoiser, parameters
 from training.recipe import Recipe, Role
+from training.run import weights
 
 OPSET = 18
 PARITY = 1e-4
@@ -82,12 +82,11 @@ def _forget_origin(graph: onnx.ModelProto) -> None:
 
 def export(recipe: Recipe, role: Role, runs: Path, data: Path, models: Path) -> Bundle:
     """Write, check against the network, score on the test split, and describe. Raises ValueError where parity fails."""
-    trained = runs / f"{recipe.name}-{recipe.version}"
     network = recipe.network(role).eval()
-    network.load_state_dict(torch.load(trained / role / "best.pt", map_location="cpu", weights_only=True)["network"])
+    network.load_state_dict(weights(runs / recipe.run, role))
     folder = models / f"{recipe.name}-{role}" / recipe.version
     export_network(network, folder)
-    manifest = _described(recipe, role, network, folder, _stages(trained, role))
+    manifest = _described(recipe, role, network, folder, _stages(recipe, role, runs))
     bundle = Bundle(folder, manifest)
     parity = check_parity(network, load_model(bundle))
     if max(parity.values()) > PARITY:
@@ -96,11 +95,12 @@ def export(recipe: Recipe, role: Role, runs: Path, data: Path, models: Path) -> 
     manifest = manifest.model_copy(update={"parity": parity, "scores": scores})
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
     (folder / "CARD.md").write_text(card(manifest))
-    shutil.copy(trained / "log.jsonl", folder / "training_log.jsonl")
+    log = "".join((runs / run / "log.jsonl").read_text() for run in _runs(recipe))
+    (folder / "training_log.jsonl").write_text(log)
     return Bundle(folder, manifest)
 
 
-def _described(recipe: Recipe, role: Role, network: nn.Module, folder: Path, stages: dict[str, Any]) -> Manifest:
+def _described(recipe: Recipe, role: Role, network: nn.Module, folder: Path, stages: list[dict[str, Any]]) -> Manifest:
     numbers = recipe.teacher if role == "teacher" else recipe.student
     return Manifest(
         name=f"{recipe.name}-{role}",
@@ -120,22 +120,32 @@ def _described(recipe: Recipe, role: Role, network: nn.Module, folder: Path, sta
             "recipe": f"training/recipes/{recipe.task.replace('-', '_')}.toml",
             "seed": recipe.seed,
             "stages": stages,
+            "data": DATA,
         },
         distilled_from=None if role == "teacher" else f"{recipe.name}-teacher@{recipe.version}",
     )
 
 
-def _stages(trained: Path, role: Role) -> dict[str, Any]:
+def _runs(recipe: Recipe) -> list[str]:
+    """The runs that led to the weights, first to last."""
+    return [recipe.start, recipe.run] if recipe.start else [recipe.run]
+
+
+def _stages(recipe: Recipe, role: Role, runs: Path) -> list[dict[str, Any]]:
     """Steps, seconds and best validation score of each stage that led to the role's weights, from its checkpoints."""
-    stages = {}
-    for stage in ("teacher",) if role == "teacher" else ("attention", "student"):
-        last = torch.load(trained / stage / "last.pt", map_location="cpu", weights_only=True)
-        stages[stage] = {
-            "steps": last["step"],
-            "seconds": round(last["seconds"]),
-            "score": round(float(last["best"]), 4),
-        }
-    return stages
+    names = ("teacher",) if role == "teacher" else ("attention", "student")
+    return [
+        _stage(runs / run / name, run, name)
+        for run in _runs(recipe)
+        for name in names
+        if (runs / run / name / "last.pt").exists()
+    ]
+
+
+def _stage(folder: Path, run: str, name: str) -> dict[str, Any]:
+    last = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)
+    figures = {"steps": last["step"], "seconds": round(last["seconds"]), "score": round(float(last["best"]), 4)}
+    return {"run": run, "stage": name, **figures}
 
 
 def check_parity(network: nn.Module, model: Model) -> dict[str, float]:

@@ -29,6 +29,13 @@ class Recipe:
     distillation: dict[str, Any]
     steps: dict[str, int]
     optimiser: dict[str, float]
+    start: str | None = None
+    """The run, <name>-<version>, whose weights this one goes on from; from scratch without."""
+
+    @property
+    def run(self) -> str:
+        """The name of the run's folder."""
+        return f"{self.name}-{self.version}"
 
     def network(self, role: Role) -> nn.Module:
         """An untrained network of the role's size."""

@@ -2,20 +2,35 @@
 
 from pathlib import Path
 
+import torch
 from lightning.fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from training.data import load_slices
 from training.distil import distil
-from training.recipe import Recipe
-from training.teacher import train_supervised
+from training.recipe import Recipe, Role
+from training.teacher import supervise
 
 
 def run(recipe: Recipe, data: Path, runs: Path, fabric: Fabric) -> tuple[nn.Module, nn.Module]:
     """(teacher, student), with checkpoints, logs and TensorBoard files in runs/<name>-<version>/<stage>."""
-    folder = runs / f"{recipe.name}-{recipe.version}"
+    folder = runs / recipe.run
     train, validation = (load_slices(data, split, runs / "cache") for split in ("train", "val"))
-    teacher = train_supervised(
-        recipe, "teacher", train, validation, folder / "teacher", fabric, steps=recipe.steps["teacher"]
-    )
-    return teacher, distil(recipe, teacher, train, validation, folder, fabric)
+    teacher, student = (_network(recipe, role, runs) for role in ("teacher", "student"))
+    supervise(recipe, teacher, train, validation, folder / "teacher", fabric, steps=recipe.steps["teacher"])
+    distil(recipe, student, teacher, train, validation, folder, fabric)
+    return teacher, student
+
+
+def weights(run: Path, role: Role) -> dict[str, Tensor]:
+    """The weights of a run that scored best on validation."""
+    best: dict[str, Tensor] = torch.load(run / role / "best.pt", map_location="cpu", weights_only=True)["network"]
+    return best
+
+
+def _network(recipe: Recipe, role: Role, runs: Path) -> nn.Module:
+    torch.manual_seed(recipe.seed)
+    network = recipe.network(role).to(memory_format=torch.channels_last)
+    if recipe.start:
+        network.load_state_dict(weights(runs / recipe.start, role))
+    return network

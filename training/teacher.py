@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from training.data import Slices, enlargement_batch, reconstruction_batch
 from training.fit import fit
 from training.losses import l1
-from training.recipe import Recipe, Role
+from training.recipe import Recipe
 from training.report import Report
 
 VALIDATION_BATCHES = 12
@@ -44,12 +44,10 @@ def validation_score(recipe: Recipe, slices: Slices, device: torch.device) -> Ca
     return score
 
 
-def train_supervised(
-    recipe: Recipe, role: Role, train: Slices, validation: Slices, folder: Path, fabric: Fabric, *, steps: int
-) -> nn.Module:
-    """A network of the role's size, trained on the truth alone."""
-    torch.manual_seed(recipe.seed)
-    network = recipe.network(role).to(memory_format=torch.channels_last)
+def supervise(
+    recipe: Recipe, network: nn.Module, train: Slices, validation: Slices, folder: Path, fabric: Fabric, *, steps: int
+) -> None:
+    """Train a network on the truth alone."""
 
     def loss(trained: nn.Module, batch: Any) -> Tensor:
         return l1(trained(*batch.inputs()), batch.target)
@@ -66,4 +64,3 @@ def train_supervised(
             fabric=fabric,
             report=report,
         )
-    return network

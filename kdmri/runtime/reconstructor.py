@@ -19,11 +19,6 @@ from kdmri.scaling import intensity_scale
 BATCH_SAMPLES = 2**22
 """Samples (slice x coil x row x column) worked on at a time: 4 slices of 16 coils at 256 x 256, 32 MB as complex64."""
 
-MULTI_COIL_STEPS = 10
-"""Data-consistency steps after each denoiser: with one coil the first replaces what was measured and more change nothing;
-with several each is a gradient step, and one leaves most of the aliasing that the coils could undo (on 16-coil raw data,
-variable density at 4x: 24.0 dB after 1, 27.5 after 5, 28.2 after 10)."""
-
 Batch = tuple[Complex[Tensor, "slice coil row column"], Tensor, Complex[Tensor, "slice coil row column"]]
 
 
@@ -57,8 +52,7 @@ class Reconstructor:
                 with stage("denoise"):
                     image = torch.view_as_complex(denoiser(torch.view_as_real(image)))
                 with stage("data_consistency"):
-                    for _ in range(1 if samples.shape[1] == 1 else MULTI_COIL_STEPS):
-                        image = self.model.consistency(image, samples, mask, maps, self.model.step)
+                    image = self.model.consistency(image, samples, mask, maps, self.model.step)
             yield image * scale
 
 
