@@ -155,9 +155,10 @@ async def ready(request: Request) -> JSONResponse:
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics() -> Response:
+async def metrics(accept: Accept = None) -> Response:
     """Prometheus metrics."""
-    return Response(telemetry.exposition(), media_type=telemetry.CONTENT_TYPE)
+    content, kind = telemetry.exposition(accept)
+    return Response(content, media_type=kind)
 
 
 def outside_training(measured: KSpace, manifest: Manifest) -> str | None:

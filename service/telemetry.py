@@ -12,9 +12,8 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    generate_latest,
 )
-from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import choose_encoder
 
 from kdmri.bundle import ROLES
 from kdmri.runtime.stages import StageName
@@ -23,8 +22,6 @@ from service.errors import status_of
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
-
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 # Edges on the targets: a slice in tens of milliseconds, an interactive answer below a second, a series below a minute.
 REQUEST_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -115,6 +112,7 @@ def observed(operation: str, role: str) -> Iterator[Observation]:
             SLICE_DURATION.labels(operation, role).observe(observation.model_seconds / observation.slices)
 
 
-def exposition() -> bytes:
-    """The metrics in the text format that Prometheus scrapes."""
-    return generate_latest(REGISTRY)
+def exposition(accept: str | None) -> tuple[bytes, str]:
+    """The metrics, and their Content-Type: OpenMetrics for a scraper that accepts it, else Prometheus' text format."""
+    encode, kind = choose_encoder(accept or "")
+    return encode(REGISTRY), kind

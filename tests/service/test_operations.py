@@ -75,6 +75,16 @@ def test_openapi_names_what_is_answered(client: TestClient) -> None:
     assert "application/x-hdf5" in paths["/reconstruct"]["post"]["responses"]["200"]["content"]
 
 
+OPENMETRICS = "application/openmetrics-text"
+
+
+@pytest.mark.parametrize(("accept", "kind"), [(f"{OPENMETRICS};version=1.0.0", OPENMETRICS), ("*/*", "text/plain")])
+def test_metrics_are_in_the_format_that_they_claim(client: TestClient, accept: str, kind: str) -> None:
+    answer = client.get("/metrics", headers={"accept": accept})
+    assert answer.headers["content-type"].startswith(kind)
+    assert answer.text.endswith("# EOF\n") is (kind == OPENMETRICS)
+
+
 @pytest.mark.parametrize(("asked", "echoed"), [("abc-1.2_3", True), ("a b", False), ("x" * 65, False), ("", False)])
 def test_request_ids(client: TestClient, asked: str, echoed: bool) -> None:
     found = client.get("/livez", headers={"x-request-id": asked}).headers["x-request-id"]
