@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 import pydicom
 import torch
+from PIL import Image, ImageDraw
 from pydicom.data import get_testdata_file
 from rich.console import Console
 from rich.table import Table
@@ -34,6 +35,8 @@ from kdmri.runtime import zero_filled
 OUT = Path("demo-out")
 KDMRI = Path(sys.executable).with_name("kdmri")
 REPEATS = 5
+LABEL = 22
+"""Height of a picture's caption in pixels."""
 console = Console()
 
 
@@ -95,9 +98,25 @@ def truncated(source: Path, target: Path, factor: int) -> np.ndarray:
     return dicom.read([target])[0].images.pixels
 
 
-def picture(name: str, pixels: np.ndarray) -> None:
-    """Save a slice as PNG."""
-    (OUT / f"{name}.png").write_bytes(png.to_bytes(Images(np.asarray(pixels, np.float32))))
+def pictures(name: str, panels: dict[str, np.ndarray]) -> None:
+    """Save each slice as a PNG, and all of them side by side in the last one's window, two a row."""
+    for role, pixels in panels.items():
+        (OUT / f"{name}_{role.replace(' ', '_')}.png").write_bytes(png.to_bytes(Images(pixels)))
+    *_, truth = panels.values()
+    rows, columns = truth.shape[1:]
+    sheet = Image.new("L", (2 * columns, len(panels) // 2 * (rows + LABEL)))
+    draw = ImageDraw.Draw(sheet)
+    for number, (role, pixels) in enumerate(panels.items()):
+        left, top = number % 2 * columns, number // 2 * (rows + LABEL)
+        grey = (255 * np.clip(pixels[0] / np.percentile(truth, 99.7), 0, 1)).astype(np.uint8)
+        draw.text((left + 6, top + 3), role, fill=255, font_size=14)
+        sheet.paste(Image.fromarray(grey).resize((columns, rows), Image.Resampling.NEAREST), (left, top + LABEL))
+    sheet.save(OUT / f"{name}.png")
+
+
+def in_order(answers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Student, then teacher: from least to most to look at."""
+    return {role: answers[role] for role in ("student", "teacher")}
 
 
 def reconstruction(address: str, table: Table) -> None:
@@ -106,18 +125,17 @@ def reconstruction(address: str, table: Table) -> None:
     subprocess.run([KDMRI, "undersample", source, "-o", file, "--acceleration", "4"], check=True)
     truth = dicom.read([source])[0].images.pixels
     plain = zero_filled(kspace.read(file)).pixels
-    picture("reconstruct_truth", truth)
-    picture("reconstruct_zero_filled", plain)
     table.add_row("reconstruct 4x", "zero-filled", *quality(truth, plain), "", "")
-    times = {}
+    answers, times = {}, {}
     for role in ("teacher", "student"):
         url = f"{address}/reconstruct?role={role}"
         answer = post(url, file.read_bytes(), "application/x-hdf5", "application/x-hdf5")
         with h5py.File(io.BytesIO(answer)) as opened:
             pixels = opened["reconstruction"][()]
-        picture(f"reconstruct_{role}", pixels)
+        answers[role] = pixels
         times[role] = milliseconds(url, file.read_bytes(), "application/x-hdf5")
         table.add_row("reconstruct 4x", role, *quality(truth, pixels), *timing(times, role))
+    pictures("reconstruct", {"zero-filled": plain, **in_order(answers), "truth": truth})
 
 
 def super_resolution(address: str, table: Table) -> None:
@@ -125,20 +143,18 @@ def super_resolution(address: str, table: Table) -> None:
     measured, coarse = OUT / "abdomen_measured.dcm", OUT / "abdomen_half.dcm"
     truth = truncated(OUT / "abdomen.dcm", measured, 2)
     truncated(measured, coarse, 2)
-    picture("super_resolve_truth", truth)
     plain = upsample(torch.from_numpy(dicom.read([coarse])[0].images.pixels), 2).numpy()
-    picture("super_resolve_input", dicom.read([coarse])[0].images.pixels)
-    picture("super_resolve_sinc", plain)
     table.add_row("super-resolve 2x", "sinc", *quality(truth, plain), "", "")
-    times = {}
+    answers, times = {}, {}
     for role in ("teacher", "student"):
         url = f"{address}/super-resolve?scale=2&role={role}"
         answer = post(url, coarse.read_bytes(), "application/dicom", "application/dicom")
         (OUT / f"super_resolve_{role}.dcm").write_bytes(answer)
         pixels = dicom.read([answer])[0].images.pixels
-        picture(f"super_resolve_{role}", pixels)
+        answers[role] = pixels
         times[role] = milliseconds(url, coarse.read_bytes(), "application/dicom")
         table.add_row("super-resolve 2x", role, *quality(truth, pixels), *timing(times, role))
+    pictures("super_resolve", {"sinc": plain, **in_order(answers), "truth": truth})
 
 
 def quality(truth: np.ndarray, pixels: np.ndarray) -> tuple[str, str]:
@@ -173,7 +189,7 @@ def main() -> None:
     console.print("what a dashboard sees (/metrics):")
     for line in exported.splitlines():
         if line.startswith(("kdmri_slice_duration_seconds_sum", "kdmri_slice_duration_seconds_count")):
-            console.print(f"  {line}", highlight=False)
+            console.print(f"  {line}", highlight=False, soft_wrap=True)
     console.print(f"pictures and answers: {OUT}/")
 
 

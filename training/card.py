@@ -36,9 +36,14 @@ def _summary(manifest: Manifest) -> str:
     return f"{role} for {manifest.task}: {network}, {numbers}; {manifest.parameters:,} parameters. {origin}"
 
 
+SIMULATION = {
+    "reconstruction": "simulated phase, coils, noise and undersampling",
+    "super-resolution": "truncated k-space",
+}
+
 LIMITS = """Diagnosis without review by a radiologist who knows that the image is machine-made. Not a medical device; no
-clinical validation was done. Trained on simulated measurements of magnitude images (smooth phase, Gaussian noise), not
-on raw data, and within these ranges only: {seen}. No knee, abdomen or breast was seen, no contrast other than those of
+clinical validation was done. Trained on magnitude images with {simulation}, not on raw data, and
+within these ranges only: {seen}. No knee, abdomen or breast was seen, no contrast other than those of
 the data below, no pathology but multiple sclerosis and cardiac disease. Fine structure may be missing or invented."""
 
 TRAINING = """Recipe `{recipe}`, seed {seed}; one or two CPU cores shared with other work, bfloat16;
@@ -53,7 +58,10 @@ Data, train split by subject:
 
 
 def _limits(manifest: Manifest) -> str:
-    return LIMITS.format(seen=", ".join(f"{key} {value}" for key, value in manifest.trained_on.items()))
+    simulation = SIMULATION[manifest.task]
+    return LIMITS.format(
+        simulation=simulation, seen=", ".join(f"{key} {value}" for key, value in manifest.trained_on.items())
+    )
 
 
 def _training(manifest: Manifest) -> str:

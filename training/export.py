@@ -117,7 +117,7 @@ def _described(recipe: Recipe, role: Role, network: nn.Module, folder: Path, sta
         scores={},
         test_set=TEST_SET,
         training={
-            "recipe": f"training/recipes/{recipe.task.replace('-', '_')}.toml",
+            "recipe": recipe.file,
             "seed": recipe.seed,
             "stages": stages,
             "data": DATA,

@@ -19,6 +19,8 @@ Role = Literal["teacher", "student"]
 class Recipe:
     """See recipes/*.toml for the meaning of each number."""
 
+    file: str
+    """The name of the recipe's file."""
     name: str
     task: Literal["reconstruction", "super-resolution"]
     version: str
@@ -52,4 +54,4 @@ def load(source: Path) -> Recipe:
     numbers = tomllib.loads(path.read_text())
     kind = Simulation if numbers["task"] == "reconstruction" else Truncation
     data = {key: tuple(value) if isinstance(value, list) else value for key, value in numbers.pop("data").items()}
-    return Recipe(**numbers, data=kind(**data))
+    return Recipe(file=path.name, **numbers, data=kind(**data))

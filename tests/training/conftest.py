@@ -1,0 +1,29 @@
+"""A recipe small enough to train in seconds, on slices of a phantom."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.scans import phantom
+from training import recipe as recipes
+from training.data import Slices
+from training.recipe import Recipe
+
+
+@pytest.fixture
+def slices() -> Slices:
+    image = phantom(96, 80)[0]
+    return [np.roll(image, shift, axis=0).astype(np.float16) for shift in (0, 5, 9)]
+
+
+@pytest.fixture(params=["reconstruction_base", "super_resolution"])
+def tiny(request: pytest.FixtureRequest) -> Recipe:
+    """The shipped recipe with smaller images and a few steps."""
+    shipped = recipes.load(Path(request.param))
+    steps = {"teacher": 4, "attention": 3, "student": 4}
+    if shipped.task == "super-resolution":
+        return replace(shipped, data=replace(shipped.data, batch=2, patch=32), steps=steps)
+    roles = {role: {**getattr(shipped, role), "cascades": 2} for role in ("teacher", "student")}
+    return replace(shipped, data=replace(shipped.data, batch=2, pixels=2048, columns=(32, 48)), steps=steps, **roles)

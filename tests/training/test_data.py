@@ -1,0 +1,61 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from kdmri.coils import combine, expand
+from kdmri.fourier import fft2c, ifft2c
+from training.data import Measurement, Slices, simulate_phase, simulate_sensitivities
+from training.recipe import Recipe
+from training.teacher import examples
+
+CPU = torch.device("cpu")
+
+
+def tensors(batch: object) -> list[torch.Tensor]:
+    return list(vars(batch).values())
+
+
+def test_an_example_depends_on_seed_stage_and_step_alone(tiny: Recipe, slices: Slices) -> None:
+    first, again = (examples(tiny, slices, 1, CPU)(7) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(tensors(first), tensors(again), strict=True))
+    for other in (
+        examples(tiny, slices, 1, CPU)(8),
+        examples(tiny, slices, 2, CPU)(7),
+        examples(replace(tiny, seed=tiny.seed + 1), slices, 1, CPU)(7),
+    ):
+        assert first.target.shape != other.target.shape or not torch.equal(first.target, other.target)
+
+
+@pytest.mark.parametrize("tiny", ["reconstruction_base"], indirect=True)
+@pytest.mark.parametrize("multi_coil", [0.0, 1.0])
+def test_a_clean_measurement_is_that_of_its_target(tiny: Recipe, slices: Slices, multi_coil: float) -> None:
+    clean = replace(tiny, data=replace(tiny.data, noise=0.0, multi_coil=multi_coil))
+    batch: Measurement = examples(clean, slices, 1, CPU)(3)
+    assert batch.kspace.shape[1] == (clean.data.coils if multi_coil else 1)
+    assert_allclose(batch.kspace, batch.mask * fft2c(expand(batch.target, batch.sensitivities)), atol=1e-4)
+    assert_allclose(batch.zero_filled, combine(ifft2c(batch.kspace), batch.sensitivities), atol=1e-4)
+
+
+@pytest.mark.parametrize("tiny", ["reconstruction_base"], indirect=True)
+def test_accelerations_span_the_recipe_and_the_centre_is_sampled(tiny: Recipe, slices: Slices) -> None:
+    draw = examples(replace(tiny, data=replace(tiny.data, columns=(96,))), slices, 1, CPU)
+    masks = torch.cat([draw(step).mask[:, 0, 0] for step in range(40)])
+    accelerations = 1 / masks.mean(dim=1)
+    assert masks[:, 48].all()
+    assert accelerations.min() < 3.7
+    assert accelerations.max() > 8
+    assert accelerations.max() < 11
+
+
+@pytest.mark.parametrize("coils", [1, 4])
+def test_simulated_sensitivities_are_normalised_and_smooth(coils: int) -> None:
+    maps = simulate_sensitivities((40, 32), coils, np.random.default_rng(0))
+    assert_allclose(maps.abs().square().sum(dim=0), 1, atol=1e-5)
+    assert (maps[:, 1:] - maps[:, :-1]).abs().max() < 0.3
+
+
+def test_phase_has_modulus_one() -> None:
+    assert_allclose(simulate_phase((9, 12), np.random.default_rng(0)).abs(), 1, atol=1e-6)

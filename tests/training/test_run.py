@@ -1,0 +1,100 @@
+"""The three stages, for real, on a recipe of seconds."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.fabric import Fabric
+
+from kdmri import bundle
+from kdmri.runtime.model import load_model
+from training import export as bundles
+from training import fit as fitting
+from training import run as running
+from training import teacher as supervising
+from training.data import Slices
+from training.recipe import Recipe
+
+
+@pytest.fixture
+def fabric(monkeypatch: pytest.MonkeyPatch, slices: Slices) -> Fabric:
+    """One CPU process; the data set is the phantom, and little of it is validated on."""
+    monkeypatch.setattr(running, "load_slices", lambda *_: slices)
+    monkeypatch.setattr(supervising, "VALIDATION_BATCHES", 1)
+    return Fabric(accelerator="cpu", devices=1)
+
+
+def weights(folder: Path, role: str) -> dict[str, torch.Tensor]:
+    return running.weights(folder, role)
+
+
+def test_three_stages_leave_two_networks_and_a_log(tiny: Recipe, fabric: Fabric, tmp_path: Path) -> None:
+    teacher, student = running.run(tiny, tmp_path, tmp_path, fabric)
+    log = [json.loads(line) for line in (tmp_path / tiny.run / "log.jsonl").read_text().splitlines()]
+    assert list(dict.fromkeys(entry["stage"] for entry in log)) == ["teacher", "attention", "student"]
+    for role, network in (("teacher", teacher), ("student", student)):
+        for name, value in weights(tmp_path / tiny.run, role).items():
+            torch.testing.assert_close(network.state_dict()[name], value)
+
+
+def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
+    tiny: Recipe, fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.run(tiny, tmp_path, tmp_path / "whole", fabric)
+    monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", -1)
+    backward, calls = Fabric.backward, []
+
+    def killed(self: Fabric, *arguments: object, **options: object) -> None:
+        calls.append(1)
+        if len(calls) == 9:
+            raise KeyboardInterrupt
+        backward(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fabric, "backward", killed)
+        with pytest.raises(KeyboardInterrupt):
+            running.run(tiny, tmp_path, tmp_path / "stopped", fabric)
+    running.run(tiny, tmp_path, tmp_path / "stopped", fabric)
+    for role in ("teacher", "student"):
+        whole, resumed = (weights(tmp_path / place / tiny.run, role) for place in ("whole", "stopped"))
+        assert all(torch.allclose(whole[name], resumed[name], atol=1e-6) for name in whole)
+
+
+def test_a_run_goes_on_from_another(tiny: Recipe, fabric: Fabric, tmp_path: Path) -> None:
+    running.run(tiny, tmp_path, tmp_path, fabric)
+    onward = replace(
+        tiny,
+        version="9.0.0",
+        start=tiny.run,
+        steps={"teacher": 1, "attention": 0, "student": 1},
+        optimiser={"learning_rate": 0.0},
+    )
+    running.run(onward, tmp_path, tmp_path, fabric)
+    for role in ("teacher", "student"):
+        before, after = (weights(tmp_path / recipe.run, role) for recipe in (tiny, onward))
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not (tmp_path / onward.run / "attention").exists()
+
+
+def test_an_export_is_a_bundle_that_answers_as_its_network(
+    tiny: Recipe, fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.run(tiny, tmp_path, tmp_path, fabric)
+    monkeypatch.setattr(bundles, "evaluate", lambda *_: [])
+    monkeypatch.setattr(bundles, "RECONSTRUCTION_SHAPES", ((1, 96, 80), (3, 61, 73)))
+    written = bundles.export(tiny, "student", tmp_path, tmp_path, tmp_path / "models")
+    found = bundle.load(written.folder)
+    assert found.manifest.parity
+    assert max(found.manifest.parity.values()) <= 1e-4
+    assert found.manifest.distilled_from == f"{tiny.name}-teacher@{tiny.version}"
+    assert load_model(found).denoisers
+    card = (written.folder / "CARD.md").read_text()
+    assert "Not for" in card
+    assert "CC-BY" in card
+    network = tiny.network("student").eval()
+    with torch.no_grad():
+        for value in network.parameters():
+            value.normal_(std=0.05)
+    assert max(bundles.check_parity(network, load_model(found)).values()) > 1e-4, "parity can fail"
