@@ -52,12 +52,20 @@ def evaluate(
     models: Models = Path("models"),
     split: Annotated[str, typer.Option(help="val to choose by, test to report.")] = "test",
 ) -> None:
-    """Score every bundle and the plain baselines on whole volumes: one CSV row a volume, one Markdown row a mean."""
-    from kdmri.bundle import load_all
+    """Score each role's newest bundle and the plain baselines on whole volumes and on raw k-space.
+
+    One CSV row a volume, one Markdown row a mean over volumes or, for raw k-space, over five masks.
+    """
+    from kdmri.bundle import ROLES, choose, load_all
     from kdmri.runtime.model import load_model
     from training import evaluate as scores
+    from training import raw
     from training.tables import write
 
-    entries = [score for bundle in load_all(models) for score in scores.evaluate(load_model(bundle), data, split)]
+    bundles = load_all(models)
+    restorers = [load_model(choose(bundles, "reconstruction", role=role)) for role in ROLES]
+    enlargers = [load_model(choose(bundles, "super-resolution", role=role)) for role in ROLES]
+    entries = [entry for model in restorers + enlargers for entry in scores.evaluate(model, data, split)]
+    entries += raw.evaluate(restorers, data)
     write(entries, output)
     typer.echo(f"{len(entries)} scores -> {output}")

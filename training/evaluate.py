@@ -52,15 +52,15 @@ def evaluate(model: Model, data: Path, split: str) -> list[Score]:
     files = sorted((data / "volumes" / split).glob("*/*.nii.gz"))
     if not files:
         raise FileNotFoundError(f"expected volumes/{split}/<anatomy>/*.nii.gz in the data folder, found none")
-    score = _reconstruction if model.manifest.task == "reconstruction" else _enlargement
-    return [entry for file in files for entry in score(model, file)]
+    scored = _reconstruction if model.manifest.task == "reconstruction" else _enlargement
+    return [entry for file in files for entry in scored(model, file)]
 
 
 def summarise(scores: list[Score]) -> dict[str, dict[str, float]]:
     """Means over volumes, by "anatomy condition method", of every figure."""
     groups: dict[str, list[Score]] = defaultdict(list)
-    for score in scores:
-        groups[f"{score.anatomy} {score.condition} {score.method}"].append(score)
+    for entry in scores:
+        groups[f"{entry.anatomy} {entry.condition} {entry.method}"].append(entry)
     figures = ("psnr", "ssim", "nmse", "hfn")
     return {
         key: {figure: round(float(np.mean([getattr(s, figure) for s in group])), 5) for figure in figures}
@@ -68,9 +68,17 @@ def summarise(scores: list[Score]) -> dict[str, dict[str, float]]:
     }
 
 
-def _score(task: str, method: str, file: Path, condition: str, truth: np.ndarray, image: np.ndarray) -> Score:
+def score(
+    task: str, method: str, anatomy: str, volume: str, condition: str, truth: np.ndarray, image: np.ndarray
+) -> Score:
+    """All figures of an image against the truth."""
     figures = [figure(truth, image) for figure in (metrics.psnr, metrics.ssim, metrics.nmse, metrics.hfn)]
-    return Score(task, method, file.parent.name, file.name.removesuffix(".nii.gz"), condition, *figures)
+    return Score(task, method, anatomy, volume, condition, *figures)
+
+
+def _labels(file: Path) -> tuple[str, str]:
+    """Anatomy and volume."""
+    return file.parent.name, file.name.removesuffix(".nii.gz")
 
 
 def undersampled(truth: np.ndarray, acceleration: float, seed: int) -> KSpace:
@@ -92,7 +100,7 @@ def _reconstruction(model: Model, file: Path) -> Iterator[Score]:
             model.manifest.role: Reconstructor(model).reconstruct(kspace).pixels,
         }
         for method, image in answers.items():
-            yield _score("reconstruction", method, file, f"{acceleration}x", truth, image)
+            yield score("reconstruction", method, *_labels(file), f"{acceleration}x", truth, image)
 
 
 def _enlargement(model: Model, file: Path) -> Iterator[Score]:
@@ -107,7 +115,7 @@ def _enlargement(model: Model, file: Path) -> Iterator[Score]:
             model.manifest.role: SuperResolver(model).super_resolve(Images(coarse.numpy()), scale).pixels,
         }
         for method, image in answers.items():
-            yield _score("super-resolution", method, file, f"{scale}x", truth.numpy(), image)
+            yield score("super-resolution", method, *_labels(file), f"{scale}x", truth.numpy(), image)
 
 
 def bicubic(coarse: np.ndarray, scale: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from statistics import mean, pstdev
 
 from training.evaluate import Score
 
-METHODS = ("zero-filled", "bicubic", "sinc", "student", "teacher")
+METHODS = ("zero-filled", "bicubic", "sinc", "BART", "student", "teacher")
 
 
 def write(scores: Sequence[Score], folder: Path) -> None:
