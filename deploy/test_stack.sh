@@ -2,8 +2,8 @@
 # The stack for real: build the image, start service and Prometheus, send both a DICOM and k-space to both roles, see
 # every dashboard query answered, kill the server and see it come back, check the hardening, tear down.
 #
-#   make test-stack                    TORCH_INDEX= make test-stack       where the CPU index can't be reached
-#   BUILD_ARGS="--no-cache" make test-stack                               passed on to compose build
+#   make test-stack
+#   BUILD_ARGS="--no-cache" make test-stack       passed on to compose build
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,6 +13,15 @@ elif command -v docker-compose >/dev/null; then compose=(docker-compose)
 else echo "test-stack: skipped, neither docker compose nor docker-compose is there"; exit 0
 fi
 compose+=(-p "kdmri-test-$$")
+for image in python:3.11-slim-bookworm prom/prometheus:v2.42.0; do
+  docker image inspect "$image" >/dev/null 2>&1 || timeout 300 docker pull -q "$image" >/dev/null 2>&1 ||
+    { echo "test-stack: skipped, $image is neither here nor to be pulled"; exit 0; }
+done
+# pip asks an index that can't be reached for every package, minutes in all: do without it.
+torch_index=https://download.pytorch.org/whl/cpu
+if [ -z "${TORCH_INDEX+set}" ] && ! curl -fsS --max-time 10 -o /dev/null "$torch_index/torch/" 2>/dev/null; then
+  export TORCH_INDEX=
+fi
 
 # An address that ends in a colon: the engine picks a free port, a new one after every restart.
 export SERVICE_ADDRESS=127.0.0.1: PROMETHEUS_ADDRESS=127.0.0.1: KDMRI_IMAGE=kdmri:test
@@ -20,7 +29,7 @@ files=$(mktemp -d)
 
 tear_down() {
   status=$?
-  if ((status)); then "${compose[@]}" logs --no-color --tail 30 service || true; fi
+  if ((status)); then "${compose[@]}" logs --no-color --tail 30 || true; fi
   "${compose[@]}" down -v --timeout 5 >/dev/null 2>&1 || true
   rm -rf "$files"
   if ((status)); then echo "test-stack: FAILED"; fi
