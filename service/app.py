@@ -13,10 +13,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import kdmri
-from service import errors, routes
+from service import errors, routes, status
 from service.models import Models
 from service.scheduler import Scheduler
 from service.settings import Settings
+from service.shadow import Shadow
 
 log = structlog.get_logger()
 
@@ -32,14 +33,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging(settings.log_level)
         app.state.models = Models(settings.models, device=settings.device, threads=settings.threads)
-        app.state.scheduler = Scheduler(workers=settings.workers, capacity=settings.queue)
+        app.state.scheduler = Scheduler(inferences=settings.inferences, capacity=settings.queue)
+        app.state.shadow = Shadow(app.state.models, app.state.scheduler, rate=settings.shadow_rate)
         log.info("ready", models=len(app.state.models.bundles), version=kdmri.__version__)
         yield
         app.state.scheduler.close()
+        app.state.shadow.close()
 
     app = FastAPI(title="kdmri", version=kdmri.__version__, description=kdmri.__doc__ or "", lifespan=lifespan)
     app.state.settings = settings
     app.include_router(routes.router)
+    app.include_router(status.router)
     errors.install(app)
     app.add_middleware(Envelope)
     return app

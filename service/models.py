@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from kdmri.bundle import Bundle, Manifest, choose, load_all
+from kdmri.bundle import ROLES, Bundle, Manifest, Task, choose, load_all
+from kdmri.errors import InvalidRequest, UnknownModel
 from kdmri.records import Images, KSpace
 from kdmri.runtime import Reconstructor, SuperResolver
 from kdmri.runtime.model import Model, load_model
 from service import telemetry
+from service.telemetry import BOTH
 
 log = structlog.get_logger()
 
@@ -19,36 +21,59 @@ class Models:
     """Loaded models by reference (name@version)."""
 
     def __init__(self, folder: Path, *, device: str, threads: int | None) -> None:
+        self.device, self.threads = device, threads
         self.bundles: Sequence[Bundle] = load_all(folder)
-        self._loaded = {b.manifest.reference: load_model(b, device=device, threads=threads) for b in self.bundles}
+        self._loaded = {b.manifest.reference: load_warm(b, device=device, threads=threads) for b in self.bundles}
         for model in self._loaded.values():
-            _warm_up(model)
             _announce(model)
 
-    def reconstructor(self, role: str, model: str | None) -> Reconstructor:
-        """Raises InvalidRequest or UnknownModel, see `kdmri.bundle.choose`."""
-        chosen = choose(self.bundles, "reconstruction", role=role, model=model)
-        return Reconstructor(self._loaded[chosen.manifest.reference])
+    def choose(self, task: Task, role: str, model: str | None) -> list[Model]:
+        """The model to run, or for role `both` the student and then the teacher.
 
-    def super_resolver(self, role: str, model: str | None) -> SuperResolver:
-        """Raises InvalidRequest or UnknownModel, see `kdmri.bundle.choose`."""
-        chosen = choose(self.bundles, "super-resolution", role=role, model=model)
-        return SuperResolver(self._loaded[chosen.manifest.reference])
+        Raises InvalidRequest or UnknownModel, see `kdmri.bundle.choose`.
+        """
+        if role not in (*ROLES, BOTH):
+            raise InvalidRequest(f"expected role {' or '.join((*ROLES, BOTH))}, got {role[:40]!r}")
+        if role != BOTH:
+            return [self._of(choose(self.bundles, task, role=role, model=model))]
+        chosen = choose(self.bundles, task, model=model)
+        other = self.counterpart(chosen.manifest)
+        if other is None:
+            raise UnknownModel(
+                f"expected a counterpart of {chosen.manifest.reference} to compare it with, there is none"
+            )
+        pair = {bundle.manifest.role: self._of(bundle) for bundle in (chosen, other)}
+        return [pair[role] for role in ROLES]
+
+    def counterpart(self, manifest: Manifest) -> Bundle | None:
+        """The teacher that a student was distilled from, or else the newest model of the other role, if any."""
+        for bundle in self.bundles:
+            if bundle.manifest.reference == manifest.distilled_from:
+                return bundle
+        other = next(role for role in ROLES if role != manifest.role)
+        try:
+            return choose(self.bundles, manifest.task, role=other)
+        except UnknownModel:
+            return None
 
     def manifests(self) -> list[Manifest]:
         """What GET /models answers."""
         return [bundle.manifest for bundle in self.bundles]
 
+    def _of(self, bundle: Bundle) -> Model:
+        return self._loaded[bundle.manifest.reference]
 
-def _warm_up(model: Model) -> None:
-    """One small run: allocations and kernel choices are made before the first request."""
+
+def load_warm(bundle: Bundle, *, device: str, threads: int | None) -> Model:
+    """A model after one small run: allocations and kernel choices are made before the first request."""
+    model = load_model(bundle, device=device, threads=threads)
     if model.manifest.task == "reconstruction":
         samples = np.ones((1, 1, 64, 64), np.complex64)
         Reconstructor(model).reconstruct(KSpace(samples, np.ones((1, 64, 64), bool), (64, 64)))
     else:
-        SuperResolver(model).super_resolve(
-            Images(np.ones((1, 32, 32), np.float32)), model.manifest.trained_on["scales"][0]
-        )
+        small = Images(np.ones((1, 32, 32), np.float32))
+        SuperResolver(model).super_resolve(small, model.manifest.trained_on["scales"][0])
+    return model
 
 
 def _announce(model: Model) -> None:

@@ -1,164 +1,114 @@
-"""The addresses. Thin: receive, run, answer; errors.py answers failures, telemetry.py measures."""
+"""The two operations. Thin: receive, run, answer; errors.py answers failures, telemetry.py measures."""
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
 
-from kdmri.bundle import Manifest, choose
-from kdmri.errors import InvalidRequest, UnknownModel
+from kdmri.bundle import Manifest
+from kdmri.errors import InvalidRequest
 from kdmri.formats import derived, kspace
 from kdmri.formats.dicom import DicomSeries, read, read_zip
-from kdmri.records import KSpace
-from service import telemetry, wire
-from service.telemetry import Observation, observed
+from kdmri.records import Images, KSpace
+from service import answers, shadow, wire
+from service.inference import Answer, infer, reconstruction, super_resolution
+from service.openapi import answered, body
+from service.telemetry import BOTH, Observation, observed
 from service.upload import Part, receive
 from service.wire import DICOM, HDF5, JSON, PNG, RELATED, ZIP
 
 router = APIRouter()
 
-Role = Annotated[str, Query(description="student or teacher")]
+Role = Annotated[str, Query(description="student, teacher, or both: the two images, their difference and figures")]
 Model = Annotated[str | None, Query(description="NAME or NAME@VERSION; by default the role's newest")]
 Accept = Annotated[str | None, Header()]
 
 RAW_KSPACE = (HDF5, "application/x-hdf", "application/octet-stream")
 RAW_DICOM = (DICOM, ZIP, "application/octet-stream")
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    code: {"description": text, "content": {"application/problem+json": {}}}
-    for code, text in (
-        (400, "a parameter or the envelope is wrong"),
-        (404, "no such model"),
-        (406, "no acceptable type"),
-        (413, "the body is over the limit"),
-        (415, "the body's type is not read"),
-        (422, "the file can't be read or is not supported"),
-        (503, "no place in the queue"),
-    )
-}
-
-
-def _body(*kinds: str) -> dict[str, Any]:
-    """OpenAPI's description of a body that is streamed and so not declared by parameters."""
-    binary = {"type": "string", "format": "binary"}
-    form = {"type": "object", "properties": {"file": {"type": "array", "items": binary}}, "required": ["file"]}
-    content: dict[str, Any] = {kind: {"schema": binary} for kind in kinds}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}, **content}}}
-
-
-def _answers(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    return {200: {"description": "the images", "content": {kind: {} for kind in kinds}}, **PROBLEMS}
+SIDE_BY_SIDE = (HDF5, PNG, JSON)
+"""Types that hold the images of both roles; DICOM would mix two series of machine-made images."""
+BOTH_ANSWERED = (
+    "The images. For role=both: HDF5 with the datasets `student`, `teacher` and `difference` (student minus teacher) "
+    "and the figures as attributes, a PNG with the three side by side (the difference five times as bright), "
+    "or the figures as JSON: psnr_db and ssim of the student against the teacher, speedup, and each one's own."
+)
 
 
 @router.post(
     "/reconstruct",
-    openapi_extra=_body(HDF5),
-    responses=_answers(HDF5, DICOM, ZIP, PNG, JSON),
+    openapi_extra=body(HDF5),
+    responses=answered(HDF5, DICOM, ZIP, PNG, JSON, description=BOTH_ANSWERED),
     response_class=Response,
 )
-async def reconstruct(request: Request, role: Role = "student", model: Model = None, accept: Accept = None) -> Response:
+async def reconstruct(
+    request: Request, after: BackgroundTasks, role: Role = "student", model: Model = None, accept: Accept = None
+) -> Response:
     """Undersampled k-space (fastMRI or ISMRMRD HDF5) to magnitude images."""
     state = request.app.state
     with observed("reconstruct", role) as stage:
-        kind = wire.negotiate(accept, (HDF5, DICOM, ZIP, PNG, JSON))
-        reconstructor = state.models.reconstructor(role, model)
+        kind = wire.negotiate(accept, SIDE_BY_SIDE if role == BOTH else (HDF5, DICOM, ZIP, PNG, JSON))
+        chosen = state.models.choose("reconstruction", role, model)
+        stage.role = role if role == BOTH else chosen[0].manifest.role
         parts = await receive(request, raw=RAW_KSPACE, limit=state.settings.max_upload_mb * 2**20)
         with stage("parse"):
             measured = await run_sync(_read_kspace, parts, state.settings.max_unpacked_mb * 2**20)
-        images = await state.scheduler.run(partial(reconstructor.reconstruct, measured, stage=stage), stage)
-        stage.slices = len(images.pixels)
-        manifest = reconstructor.model.manifest
-        headers = _headers(manifest, f"{measured.acceleration:.2f}")
-        if warning := outside_training(measured, manifest):
-            headers["KDMRI-Warning"] = warning
-        figures = {**_figures(manifest, stage, images.pixels.shape), "acceleration": round(measured.acceleration, 3)}
+        job = reconstruction(measured)
+        found = [await infer(job, one, state.scheduler, stage) for one in chosen]
+        more: dict[str, float] = {"acceleration": round(measured.acceleration, 3)}
         with stage("encode"):
-            if kind in (DICOM, ZIP):
-                datasets = partial(
-                    derived.reconstructed, images, model=manifest.reference, acceleration=measured.acceleration
-                )
-                body, kind = await run_sync(lambda: wire.dicom(datasets(), kind))
-            elif kind == HDF5:
-                body = await run_sync(wire.hdf5, images, figures)
+            if len(found) > 1:
+                content = await run_sync(_both, found, stage, kind, more)
             else:
-                body = await run_sync(wire.preview, images) if kind == PNG else wire.figures_json(figures)
-        return _response(body, kind, headers, stage)
+                content, kind = await run_sync(_reconstructed, found[0], stage, kind, measured.acceleration)
+        said = answers.headers(found, measured.acceleration)
+        if warning := outside_training(measured, found[0].manifest):
+            said["KDMRI-Warning"] = warning
+        if role != BOTH and (other := state.shadow.drawn(found[0])):
+            after.add_task(state.shadow.offer, partial(shadow.of_reconstruction, measured, found[0], other))
+        return answers.respond(content, kind, said, stage)
 
 
 @router.post(
     "/super-resolve",
-    openapi_extra=_body(DICOM, ZIP, RELATED),
-    responses=_answers(DICOM, ZIP, RELATED, PNG, JSON),
+    openapi_extra=body(DICOM, ZIP, RELATED),
+    responses=answered(DICOM, ZIP, RELATED, HDF5, PNG, JSON, description=BOTH_ANSWERED),
     response_class=Response,
 )
 async def super_resolve(
-    request: Request, scale: int = 2, role: Role = "student", model: Model = None, accept: Accept = None
+    request: Request,
+    after: BackgroundTasks,
+    scale: int = 2,
+    role: Role = "student",
+    model: Model = None,
+    accept: Accept = None,
 ) -> Response:
     """Low-resolution MR DICOM, one object or a series, to the same images on a finer grid."""
     state = request.app.state
     with observed("super_resolve", role) as stage:
-        resolver = state.models.super_resolver(role, model)
+        chosen = state.models.choose("super-resolution", role, model)
+        stage.role = role if role == BOTH else chosen[0].manifest.role
         parts = await receive(request, raw=RAW_DICOM, limit=state.settings.max_upload_mb * 2**20)
         with stage("parse"):
             groups = await run_sync(_read_dicom, parts, state.settings.max_unpacked_mb * 2**20, scale)
-        in_kind = RELATED if request.headers["content-type"].lower().startswith(RELATED) else None
-        kind = wire.negotiate(accept, _offered(sum(len(g.headers) for g in groups), in_kind))
-        finer = []
-        for group in groups:
-            finer.append(
-                await state.scheduler.run(partial(resolver.super_resolve, group.images, scale, stage=stage), stage)
-            )
-            stage.slices += len(group.images.pixels)
-        manifest = resolver.model.manifest
+        if role == BOTH and len(groups) > 1:
+            raise InvalidRequest(f"role=both: expected images of one series and one size, got {len(groups)} kinds")
+        kind = wire.negotiate(accept, SIDE_BY_SIDE if role == BOTH else _offered(groups, request))
+        found = [
+            await infer(super_resolution(group.images, scale), one, state.scheduler, stage)
+            for group in groups
+            for one in chosen
+        ]
         with stage("encode"):
-            if kind == PNG:
-                body = await run_sync(wire.preview, finer[0])
-            elif kind == JSON:
-                shapes = [list(images.pixels.shape) for images in finer]
-                body = wire.figures_json({**_figures(manifest, stage, finer[0].pixels.shape), "shapes": shapes})
+            if role == BOTH:
+                content = await run_sync(_both, found, stage, kind, {"scale": float(scale)})
             else:
-                body, kind = await run_sync(_derive, groups, finer, scale, manifest.reference, kind)
-        return _response(body, kind, _headers(manifest), stage)
-
-
-@router.get("/models")
-async def list_models(request: Request) -> list[Manifest]:
-    """The manifest of every model served."""
-    manifests: list[Manifest] = request.app.state.models.manifests()
-    return manifests
-
-
-@router.get("/models/{name}", responses={404: PROBLEMS[404]})
-async def show_model(request: Request, name: str) -> Manifest:
-    """The manifest of NAME (its newest version) or NAME@VERSION."""
-    for task in ("reconstruction", "super-resolution"):
-        try:
-            return choose(request.app.state.models.bundles, task, model=name).manifest
-        except UnknownModel:
-            continue
-    there = ", ".join(manifest.reference for manifest in request.app.state.models.manifests())
-    raise UnknownModel(f"expected one of {there}, got {name[:80]!r}")
-
-
-@router.get("/livez")
-async def live() -> JSONResponse:
-    """The process answers."""
-    return JSONResponse({"status": "alive"})
-
-
-@router.get("/readyz")
-async def ready(request: Request) -> JSONResponse:
-    """Models are loaded and warm: the server does not listen before they are."""
-    return JSONResponse({"status": "ready", "models": len(request.app.state.models.bundles)})
-
-
-@router.get("/metrics", response_class=Response)
-async def metrics(accept: Accept = None) -> Response:
-    """Prometheus metrics."""
-    content, kind = telemetry.exposition(accept)
-    return Response(content, media_type=kind)
+                content, kind = await run_sync(_super_resolved, groups, found, stage, kind, scale)
+        if role != BOTH and (other := state.shadow.drawn(found[0])):
+            first = groups[0].images
+            after.add_task(state.shadow.offer, partial(shadow.of_super_resolution, first, scale, found[0], other))
+        return answers.respond(content, kind, answers.headers(found[: len(chosen)]), stage)
 
 
 def outside_training(measured: KSpace, manifest: Manifest) -> str | None:
@@ -188,38 +138,42 @@ def _read_dicom(parts: Sequence[Part], max_bytes: int, scale: int) -> list[Dicom
     return read([part.file for part in parts], max_pixels=max_pixels)
 
 
-def _offered(objects: int, in_kind: str | None) -> tuple[str, ...]:
+def _offered(groups: Sequence[DicomSeries], request: Request) -> tuple[str, ...]:
     """Media types to choose from, the first where the client has no wish: one object bare, several as they came."""
+    objects = sum(len(group.headers) for group in groups)
+    related = request.headers["content-type"].lower().startswith(RELATED)
     envelopes = (DICOM, ZIP, RELATED) if objects == 1 else (ZIP, RELATED)
-    ordered = sorted(envelopes, key=lambda kind: kind != in_kind)
-    return (*ordered, PNG, JSON)
+    return (*sorted(envelopes, key=lambda kind: related and kind != RELATED), PNG, JSON)
 
 
-def _derive(
-    groups: Sequence[DicomSeries], finer: Sequence[Any], scale: int, model: str, kind: str
+def _reconstructed(answer: Answer, stage: Observation, kind: str, acceleration: float) -> tuple[bytes, str]:
+    figures = {**answers.figures(answer, stage), "acceleration": round(acceleration, 3)}
+    if kind in (DICOM, ZIP):
+        model = answer.manifest.reference
+        return wire.dicom(derived.reconstructed(answer.images, model=model, acceleration=acceleration), kind)
+    if kind == HDF5:
+        return wire.hdf5({"reconstruction": answer.images.pixels}, figures), kind
+    return (wire.preview(answer.images) if kind == PNG else wire.figures_json(figures)), kind
+
+
+def _super_resolved(
+    groups: Sequence[DicomSeries], found: Sequence[Answer], stage: Observation, kind: str, scale: int
 ) -> tuple[bytes, str]:
+    if kind == PNG:
+        return wire.preview(found[0].images), kind
+    if kind == JSON:
+        shapes = [list(answer.images.pixels.shape) for answer in found]
+        return wire.figures_json({**answers.figures(found[0], stage), "shapes": shapes}), kind
     datasets = [
         dataset
-        for group, images in zip(groups, finer, strict=True)
-        for dataset in derived.super_resolved(group, images.pixels, scale=scale, model=model)
+        for group, answer in zip(groups, found, strict=True)
+        for dataset in derived.super_resolved(group, answer.images.pixels, scale=scale, model=answer.manifest.reference)
     ]
     return wire.dicom(datasets, kind)
 
 
-def _figures(manifest: Manifest, stage: Observation, shape: tuple[int, ...]) -> dict[str, Any]:
-    return {
-        "model": manifest.reference,
-        "role": manifest.role,
-        "shape": list(shape),
-        "milliseconds_per_slice": round(1000 * stage.model_seconds / stage.slices, 3),
-        "stage_milliseconds": {name: round(1000 * seconds, 3) for name, seconds in stage.seconds.items()},
-    }
-
-
-def _headers(manifest: Manifest, acceleration: str | None = None) -> dict[str, str]:
-    headers = {"KDMRI-Model": manifest.reference, "KDMRI-Role": manifest.role}
-    return headers if acceleration is None else {**headers, "KDMRI-Acceleration": acceleration}
-
-
-def _response(body: bytes, kind: str, headers: dict[str, str], stage: Observation) -> Response:
-    return Response(body, media_type=kind, headers={**headers, "Server-Timing": stage.server_timing()})
+def _both(pair: Sequence[Answer], stage: Observation, kind: str, more: dict[str, float]) -> bytes:
+    if kind == PNG:
+        return wire.preview(Images(answers.side_by_side(pair)))
+    figures = {**answers.figures_of_both(pair, answers.compared(pair), stage), **more}
+    return wire.hdf5(answers.datasets_of_both(pair), figures) if kind == HDF5 else wire.figures_json(figures)

@@ -1,6 +1,7 @@
 """Inference off the event loop, behind a bounded queue: what has no place is refused at once, not kept waiting."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -13,21 +14,28 @@ Answer = TypeVar("Answer")
 
 
 class Scheduler:
-    """`workers` inferences at a time, `capacity` requests waiting for one."""
+    """`inferences` at a time, `capacity` requests waiting for their turn."""
 
-    def __init__(self, *, workers: int, capacity: int) -> None:
+    def __init__(self, *, inferences: int, capacity: int) -> None:
         self.capacity = capacity
         self.waiting = 0
-        self._free = asyncio.Semaphore(workers)
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="inference")
+        self.running = 0
+        self.arrived = 0
+        """Jobs so far: where two readings agree, none came in between."""
+        self.idle = threading.Event()
+        """Set while no job waits or runs, for threads that want to stay out of the way."""
+        self.idle.set()
+        self._free = asyncio.Semaphore(inferences)
+        self._threads = ThreadPoolExecutor(inferences, thread_name_prefix="inference")
         telemetry.QUEUE_CAPACITY.set(capacity)
 
     async def run(self, job: Callable[[], Answer], observation: Observation) -> Answer:
-        """The job's answer, once a worker had time for it. Raises Overloaded where the queue is full."""
+        """The job's answer, once there was time for it. Raises Overloaded where the queue is full."""
         if self._free.locked() and self.waiting >= self.capacity:
             raise Overloaded(
                 f"expected a free place among {self.capacity} waiting requests, all are taken: try again later"
             )
+        self.arrived += 1
         with observation("queue"):
             await self._turn()
         # Shielded: a thread can't be stopped, so the place is given back when the job ends, not when its client leaves.
@@ -36,21 +44,31 @@ class Scheduler:
 
     async def _turn(self) -> None:
         self.waiting += 1
-        telemetry.QUEUE_DEPTH.set(self.waiting)
+        self._tell()
         try:
             await self._free.acquire()
+            self.running += 1
         finally:
             self.waiting -= 1
-            telemetry.QUEUE_DEPTH.set(self.waiting)
+            self._tell()
 
     async def _work(self, job: Callable[[], Answer]) -> Answer:
-        telemetry.IN_PROGRESS.inc()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, job)
         finally:
-            telemetry.IN_PROGRESS.dec()
+            self.running -= 1
             self._free.release()
+            self._tell()
+
+    def _tell(self) -> None:
+        telemetry.QUEUE_DEPTH.set(self.waiting)
+        telemetry.IN_PROGRESS.set(self.running)
+        if self.waiting or self.running:
+            self.idle.clear()
+        else:
+            self.idle.set()
 
     def close(self) -> None:
         """Let running jobs end; start no more."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self.idle.set()

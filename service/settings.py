@@ -21,10 +21,12 @@ class Settings(BaseSettings):
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     threads: int | None = Field(None, ge=1)
     """Threads of one inference; by default the processor's cores."""
-    workers: int = Field(1, ge=1)
+    inferences: int = Field(1, ge=1)
     """Inferences at a time. Each uses `threads` threads: more than one pays on large machines only."""
     queue: int = Field(16, ge=0)
-    """Requests that may wait for a worker; further ones are answered 503."""
+    """Requests that may wait for their turn; further ones are answered 503."""
+    shadow_rate: float = Field(0.05, ge=0, le=1)
+    """Share of requests that are run again by the other role, when there is time, to compare the two."""
     max_upload_mb: int = Field(2048, ge=1)
     max_unpacked_mb: int = Field(8192, ge=1)
     """Limit on what an upload may unpack to, in memory."""

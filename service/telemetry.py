@@ -17,6 +17,7 @@ from prometheus_client.exposition import choose_encoder
 
 from kdmri.bundle import ROLES
 from kdmri.runtime.stages import StageName
+from service.comparison import Comparison
 from service.errors import status_of
 
 REGISTRY = CollectorRegistry()
@@ -26,6 +27,9 @@ PlatformCollector(registry=REGISTRY)
 # Edges on the targets: a slice in tens of milliseconds, an interactive answer below a second, a series below a minute.
 REQUEST_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 SLICE_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 10)
+PSNR_DB = (15, 20, 25, 27.5, 30, 32.5, 35, 37.5, 40, 42.5, 45, 50, 60, 80, 100)
+SSIM = (0.5, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999, 1)
+SPEEDUP = (0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5, 3, 4, 6, 10)
 STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
 REQUESTS = Counter("kdmri_requests", "Requests answered.", ["operation", "role", "status"], registry=REGISTRY)
@@ -51,25 +55,59 @@ SLICE_DURATION = Histogram(
     registry=REGISTRY,
 )
 SLICES = Counter("kdmri_slices", "Slices answered.", ["operation", "role"], registry=REGISTRY)
-QUEUE_DEPTH = Gauge("kdmri_queue_depth", "Requests that wait for a worker.", registry=REGISTRY)
-QUEUE_CAPACITY = Gauge("kdmri_queue_capacity", "Requests that may wait for a worker.", registry=REGISTRY)
-IN_PROGRESS = Gauge("kdmri_in_progress", "Requests that a worker is busy with.", registry=REGISTRY)
+QUEUE_DEPTH = Gauge("kdmri_queue_depth", "Requests that wait for their turn.", registry=REGISTRY)
+QUEUE_CAPACITY = Gauge("kdmri_queue_capacity", "Requests that may wait for their turn.", registry=REGISTRY)
+IN_PROGRESS = Gauge("kdmri_in_progress", "Requests that a model is busy with.", registry=REGISTRY)
 MODEL_INFO = Gauge(
     "kdmri_model_info",
     "1 for every model served.",
     ["name", "version", "role", "task", "backend", "device"],
     registry=REGISTRY,
 )
+SHADOW_PSNR = Histogram(
+    "kdmri_shadow_psnr_db",
+    "PSNR of the student's answer, the teacher's as the reference.",
+    ["operation"],
+    buckets=PSNR_DB,
+    registry=REGISTRY,
+)
+SHADOW_SSIM = Histogram(
+    "kdmri_shadow_ssim",
+    "Structural similarity of the student's answer to the teacher's.",
+    ["operation"],
+    buckets=SSIM,
+    registry=REGISTRY,
+)
+SHADOW_SPEEDUP = Histogram(
+    "kdmri_shadow_speedup_ratio",
+    "The teacher's time per slice over the student's, of runs that no live request came into.",
+    ["operation"],
+    buckets=SPEEDUP,
+    registry=REGISTRY,
+)
+SHADOW_DROPPED = Counter(
+    "kdmri_shadow_dropped", "Sampled requests that there was no room to run again.", registry=REGISTRY
+)
+
+BOTH = "both"
+LABELLED_ROLES = (*ROLES, BOTH)
 
 MODEL_STAGES: tuple[StageName, ...] = ("sensitivities", "denoise", "data_consistency")
 
 
 class Observation:
-    """Where one request's time went. Call it with a stage's name for a context that adds to that stage."""
+    """Where time went. Call it with a stage's name for a context that adds to that stage.
 
-    def __init__(self) -> None:
+    A request has one, and under it one for each model that it ran: what these see, the request's sees as well.
+    """
+
+    def __init__(self, role: str = "unknown", request: "Observation | None" = None) -> None:
+        self.role = role
+        """Of the label: the one asked for, until the model that is chosen has another."""
         self.seconds: dict[StageName, float] = {}
         self.slices = 0
+        self.runs: dict[str, Observation] = {}
+        self._request = request
 
     @contextmanager
     def __call__(self, stage: StageName) -> Iterator[None]:
@@ -78,7 +116,16 @@ class Observation:
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+            self._add(stage, time.perf_counter() - started)
+
+    def _add(self, stage: StageName, seconds: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        if self._request:
+            self._request._add(stage, seconds)
+
+    def run_of(self, role: str) -> "Observation":
+        """What this request's model of a role takes, over all inputs of the request."""
+        return self.runs.setdefault(role, Observation(role, self))
 
     @property
     def model_seconds(self) -> float:
@@ -93,9 +140,8 @@ class Observation:
 @contextmanager
 def observed(operation: str, role: str) -> Iterator[Observation]:
     """Count and time one request, whatever becomes of it."""
-    role = role if role in ROLES else "unknown"
     started = time.perf_counter()
-    observation = Observation()
+    observation = Observation(role if role in LABELLED_ROLES else "unknown")
     status = HTTPStatus.OK
     try:
         yield observation
@@ -103,13 +149,23 @@ def observed(operation: str, role: str) -> Iterator[Observation]:
         status = status_of(error)
         raise
     finally:
+        role = observation.role
         REQUESTS.labels(operation, role, str(status.value)).inc()
         REQUEST_DURATION.labels(operation, role).observe(time.perf_counter() - started)
         for stage, seconds in observation.seconds.items():
             STAGE_DURATION.labels(operation, role, stage).observe(seconds)
-        if observation.slices and status == HTTPStatus.OK:
-            SLICES.labels(operation, role).inc(observation.slices)
-            SLICE_DURATION.labels(operation, role).observe(observation.model_seconds / observation.slices)
+        for run in observation.runs.values() if status == HTTPStatus.OK else ():
+            SLICES.labels(operation, run.role).inc(run.slices)
+            SLICE_DURATION.labels(operation, run.role).observe(run.model_seconds / run.slices)
+
+
+def shadowed(operation: str, comparison: Comparison, *, timed: bool) -> None:
+    """Count one shadow comparison; its speed-up only where it was `timed` undisturbed."""
+    SHADOW_PSNR.labels(operation).observe(comparison.psnr_db)
+    if comparison.ssim is not None:
+        SHADOW_SSIM.labels(operation).observe(comparison.ssim)
+    if timed:
+        SHADOW_SPEEDUP.labels(operation).observe(comparison.speedup)
 
 
 def exposition(accept: str | None) -> tuple[bytes, str]:

@@ -4,10 +4,12 @@ import io
 import json
 import uuid
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5py
+from jaxtyping import Float32
+from numpy import ndarray
 from pydicom import Dataset
 
 from kdmri.formats import derived, png
@@ -56,14 +58,17 @@ def _weight(parameters: list[str]) -> float:
     return 1.0
 
 
-def hdf5(images: Images, figures: dict[str, Any]) -> bytes:
-    """HDF5 with the dataset `reconstruction`, float32 [slice, row, column], and the figures as attributes."""
+def hdf5(datasets: Mapping[str, Float32[ndarray, "slice row column"]], figures: dict[str, Any]) -> bytes:
+    """HDF5 with float32 datasets [slice, row, column] and the figures as attributes.
+
+    Figures in a mapping of a dataset's name are that dataset's; other mappings and None have no place in HDF5.
+    """
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
-        file.create_dataset("reconstruction", data=images.pixels)
-        for key, value in figures.items():
-            if not isinstance(value, dict):
-                file.attrs[key] = value
+        for name, pixels in datasets.items():
+            file.create_dataset(name, data=pixels)
+        for place, values in ((file, figures), *((file[name], figures.get(name, {})) for name in datasets)):
+            place.attrs.update({key: value for key, value in values.items() if not isinstance(value, dict | None)})
     return buffer.getvalue()
 
 

@@ -125,7 +125,7 @@ def test_media_type_parameters_are_unquoted() -> None:
 
 def test_the_queue_is_bounded_and_drains() -> None:
     async def scenario() -> tuple[list[object], float]:
-        scheduler = Scheduler(workers=1, capacity=1)
+        scheduler = Scheduler(inferences=1, capacity=1)
         gate = threading.Event()
         running = asyncio.create_task(scheduler.run(gate.wait, Observation()))
         waiting = asyncio.create_task(scheduler.run(lambda: "second", Observation()))
@@ -143,7 +143,7 @@ def test_the_queue_is_bounded_and_drains() -> None:
 
 def test_a_client_that_leaves_gives_its_place_back() -> None:
     async def scenario() -> str:
-        scheduler = Scheduler(workers=1, capacity=1)
+        scheduler = Scheduler(inferences=1, capacity=1)
         gate = threading.Event()
         running = asyncio.create_task(scheduler.run(gate.wait, Observation()))
         leaving = asyncio.create_task(scheduler.run(lambda: "left", Observation()))
@@ -165,7 +165,7 @@ def test_a_job_that_fails_frees_its_worker() -> None:
         raise RuntimeError("job")
 
     async def scenario() -> str:
-        scheduler = Scheduler(workers=1, capacity=0)
+        scheduler = Scheduler(inferences=1, capacity=0)
         with pytest.raises(RuntimeError, match="job"):
             await scheduler.run(fail, Observation())
         return await scheduler.run(lambda: "alive", Observation())

@@ -1,0 +1,346 @@
+import asyncio
+import io
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from PIL import Image
+from pydicom.data import get_testdata_file
+
+from kdmri.bundle import Bundle
+from kdmri.metrics import psnr
+from kdmri.records import Images
+from kdmri.runtime import Reconstructor, SuperResolver
+from kdmri.runtime.model import Model
+from kdmri.runtime.stages import Stage
+from service import shadow
+from service.app import create_app
+from service.comparison import PSNR_CEILING, compare
+from service.inference import Answer, Job
+from service.scheduler import Scheduler
+from service.settings import Settings
+from service.shadow import Sample, Shadow
+from service.telemetry import Observation
+from tests.scans import phantom, scan
+from tests.service.test_operations import value
+
+PATIENCE = 60.0
+"""Seconds after which a test that waits for an event has failed."""
+
+
+@pytest.fixture(scope="module")
+def shadowing() -> Iterator[TestClient]:
+    """The service with every request run again."""
+    with TestClient(create_app(Settings(shadow_rate=1))) as running:
+        yield running
+
+
+def caught_up(client: TestClient) -> None:
+    """Return once the shadow has run what it was offered: its one thread takes jobs in turn."""
+    client.app.state.shadow._thread.submit(int).result(PATIENCE)
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_shadow_finds_what_both_roles_answer(shadowing: TestClient, kspace_file: Path, role: str) -> None:
+    names = ("kdmri_shadow_psnr_db", "kdmri_shadow_ssim")
+    upload = {"files": {"file": kspace_file.read_bytes()}}
+    both = shadowing.post("/reconstruct?role=both", headers={"accept": "application/json"}, **upload).json()
+    caught_up(shadowing)
+    before = {name: value(shadowing, f"{name}_sum", operation="reconstruct") for name in names}
+    shadowing.post(f"/reconstruct?role={role}", **upload)
+    caught_up(shadowing)
+    found = [value(shadowing, f"{name}_sum", operation="reconstruct") - before[name] for name in names]
+    assert_allclose(found, [both["psnr_db"], both["ssim"]], rtol=1e-3)
+
+
+def test_super_resolution_is_shadowed(shadowing: TestClient) -> None:
+    name = "kdmri_shadow_ssim_count"
+    before = value(shadowing, name, operation="super_resolve")
+    mr = Path(get_testdata_file("MR_small.dcm")).read_bytes()
+    shadowing.post("/super-resolve", content=mr, headers={"content-type": "application/dicom"})
+    caught_up(shadowing)
+    assert value(shadowing, name, operation="super_resolve") == before + 1
+
+
+def test_no_shadow_where_the_rate_is_zero(kspace_file: Path) -> None:
+    with TestClient(create_app(Settings(shadow_rate=0))) as client:
+        before = value(client, "kdmri_shadow_psnr_db_count")
+        client.post("/reconstruct", files={"file": kspace_file.read_bytes()})
+        caught_up(client)
+        assert value(client, "kdmri_shadow_psnr_db_count") == before
+
+
+@given(st.integers(1, 400), st.integers(0, 100))
+def test_the_slices_kept_share_their_middle_with_all(count: int, at_most: int) -> None:
+    kept = range(count)[shadow._middle(count, at_most)]
+    assert len(kept) == min(count, max(at_most, 1))
+    assert kept[len(kept) // 2] == count // 2
+
+
+@pytest.mark.parametrize("coils", [1, 4])
+def test_slices_run_again_by_the_same_model_come_out_the_same(
+    models: dict[tuple[str, str], Model], bundles: list[Bundle], coils: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.concatenate([phantom(48, 64) * brightness for brightness in (1, 3, 2, 5, 4)])
+    measured = scan(images, coils=coils, acceleration=3)
+    monkeypatch.setattr("service.shadow.BATCH_SAMPLES", 3 * measured.samples[0].size)
+    model = models["reconstruction", "student"]
+    live = Answer(model.manifest, Reconstructor(model).reconstruct(measured), 1)
+    sample = shadow.of_reconstruction(measured, live, bundles[0])
+    assert len(sample.live.images.pixels) == 3
+    assert_allclose(sample.job(model, Observation()).pixels, sample.live.images.pixels, atol=1e-4)
+
+
+def test_super_resolved_slices_come_out_the_same(
+    models: dict[tuple[str, str], Model], bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.shadow.BATCH_PIXELS", 2 * 64 * 64)
+    model = models["super-resolution", "student"]
+    images = Images(np.concatenate([phantom(32, 32) * brightness for brightness in (1, 3, 2, 5)]))
+    live = Answer(model.manifest, SuperResolver(model).super_resolve(images, 2), 1)
+    sample = shadow.of_super_resolution(images, 2, live, bundles[0])
+    assert len(sample.live.images.pixels) == 2
+    assert_allclose(sample.job(model, Observation()).pixels, sample.live.images.pixels, atol=1e-5)
+
+
+class Noticed(threading.Event):
+    """An event that tells when somebody has begun to wait for it while it was not set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if not self.is_set():
+            self.held.set()
+        return super().wait(timeout)
+
+
+@pytest.fixture
+def slot(
+    models: dict[tuple[str, str], Model], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], tuple[Scheduler, Shadow]]:
+    """A scheduler and a shadow whose waiting can be seen; to be made on an event loop."""
+
+    def make() -> tuple[Scheduler, Shadow]:
+        scheduler = Scheduler(inferences=1, capacity=4)
+        scheduler.idle = Noticed()
+        scheduler.idle.set()
+        monkeypatch.setattr("service.shadow.load_warm", lambda *_, **__: None)
+        return scheduler, Shadow(SimpleNamespace(device="cpu", threads=1), scheduler, rate=1)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def sample_of(models: dict[tuple[str, str], Model], bundles: list[Bundle]) -> Callable[[Job], Callable[[], Sample]]:
+    """A sample of a student's live answer with the given job."""
+    teacher = next(b for b in bundles if b.manifest.role == "teacher")
+    live = Answer(models["reconstruction", "student"].manifest, Images(np.ones((1, 8, 8), np.float32)), 1)
+    return lambda job: lambda: Sample("reconstruct", job, live, teacher)
+
+
+async def begun(event: threading.Event) -> None:
+    assert await asyncio.to_thread(event.wait, PATIENCE)
+
+
+def test_a_shadow_starts_no_stage_while_a_live_job_runs(slot, sample_of) -> None:
+    """It waits before its first stage, and again before the next one where a live job has come in between."""
+
+    async def scenario() -> list[str]:
+        scheduler, shadow = slot()
+        order: list[str] = []
+        first_stage, first_live, second_live = threading.Event(), threading.Event(), threading.Event()
+
+        def again(_: Model, stage: Stage) -> Images:
+            with stage("denoise"):
+                order.append("shadow's first stage")
+                first_stage.set()
+                assert second_live.wait(PATIENCE)
+            with stage("denoise"):
+                order.append("shadow's second stage")
+            return Images(np.ones((1, 8, 8), np.float32))
+
+        def live(gate: threading.Event, name: str) -> None:
+            gate.set()
+            assert scheduler.idle.held.wait(PATIENCE)
+            order.append(name)
+
+        running = asyncio.create_task(scheduler.run(lambda: live(first_live, "first live job"), Observation()))
+        await begun(first_live)
+        await shadow.offer(sample_of(again))
+        await running
+        await begun(first_stage)
+        scheduler.idle.held.clear()
+        await scheduler.run(lambda: live(second_live, "second live job"), Observation())
+        await asyncio.to_thread(shadow._thread.submit(int).result, PATIENCE)
+        scheduler.close()
+        shadow.close()
+        return order
+
+    assert asyncio.run(scenario()) == [
+        "first live job",
+        "shadow's first stage",
+        "second live job",
+        "shadow's second stage",
+    ]
+
+
+def test_one_runs_one_waits_and_others_are_dropped_and_counted(slot, sample_of, client: TestClient) -> None:
+    async def scenario() -> int:
+        _, shadow = slot()
+        gate, ran = threading.Event(), []
+
+        def again(_: Model, __: Stage) -> Images:
+            assert gate.wait(PATIENCE)
+            ran.append(1)
+            return Images(np.ones((1, 8, 8), np.float32))
+
+        for _ in range(5):
+            await shadow.offer(sample_of(again))
+        gate.set()
+        await asyncio.to_thread(shadow._thread.submit(int).result, PATIENCE)
+        shadow.close()
+        return len(ran)
+
+    before = value(client, "kdmri_shadow_dropped_total")
+    assert asyncio.run(scenario()) == 2
+    assert value(client, "kdmri_shadow_dropped_total") == before + 3
+
+
+@pytest.mark.parametrize("disturbed", [False, True])
+def test_a_time_that_a_live_request_fell_into_is_not_reported(slot, sample_of, client: TestClient, disturbed) -> None:
+    async def scenario() -> None:
+        scheduler, shadow = slot()
+
+        def again(_: Model, stage: Stage) -> Images:
+            with stage("denoise"):
+                scheduler.arrived += disturbed
+            return Images(np.zeros((1, 8, 8), np.float32))
+
+        await shadow.offer(sample_of(again))
+        await asyncio.to_thread(shadow._thread.submit(int).result, PATIENCE)
+        shadow.close()
+
+    before = {name: value(client, f"kdmri_shadow_{name}_count") for name in ("speedup_ratio", "psnr_db")}
+    asyncio.run(scenario())
+    after = {name: value(client, f"kdmri_shadow_{name}_count") for name in before}
+    assert after == {"speedup_ratio": before["speedup_ratio"] + (not disturbed), "psnr_db": before["psnr_db"] + 1}
+
+
+def test_a_shadow_that_fails_gives_its_place_back_and_quotes_nothing(slot, sample_of, capsys) -> None:
+    async def scenario() -> None:
+        _, shadow = slot()
+
+        def again(_: Model, __: Stage) -> Images:
+            raise RuntimeError("Doe^John")
+
+        for _ in range(4):
+            await shadow.offer(sample_of(again))
+            await asyncio.to_thread(shadow._thread.submit(int).result, PATIENCE)
+        shadow.close()
+
+    asyncio.run(scenario())
+    written = capsys.readouterr().out
+    assert written.count("shadow failed") == 4
+    assert "Doe" not in written
+
+
+def test_closing_does_not_wait_for_a_queue(slot, sample_of) -> None:
+    async def scenario() -> list[int]:
+        scheduler, shadow = slot()
+        ran: list[int] = []
+        started, gate = threading.Event(), threading.Event()
+        live = lambda: started.set() or gate.wait(PATIENCE)  # noqa: E731
+        running = asyncio.create_task(scheduler.run(live, Observation()))
+        await begun(started)
+        for _ in range(2):
+            await shadow.offer(sample_of(lambda *_: ran.append(1)))
+        await begun(scheduler.idle.held)
+        gate.set()
+        shadow._stopping.set()
+        await running
+        scheduler.close()
+        shadow.close()
+        return ran
+
+    assert asyncio.run(scenario()) == []
+
+
+def figures(student: np.ndarray, teacher: np.ndarray) -> tuple[float, float | None]:
+    found = compare(student, teacher, student_seconds=1, teacher_seconds=2)
+    assert found.speedup == 2
+    return found.psnr_db, found.ssim
+
+
+def test_comparisons_at_the_edges() -> None:
+    image, black = phantom(32, 32), np.zeros((1, 32, 32), np.float32)
+    assert figures(image, image) == (PSNR_CEILING, 1)
+    assert figures(black, black) == (PSNR_CEILING, 1)
+    assert figures(image, black) == (0, 0)
+    assert figures(image[:, :4, :4] + 1, image[:, :4, :4] + 2)[1] is None
+
+
+def test_both_roles_and_their_difference(client: TestClient, kspace_file: Path) -> None:
+    upload = {"files": {"file": kspace_file.read_bytes()}}
+    answer = client.post("/reconstruct?role=both", **upload)
+    assert answer.headers["kdmri-role"] == "both"
+    with h5py.File(io.BytesIO(answer.content)) as file:
+        images = {name: file[name][()] for name in ("student", "teacher", "difference")}
+        attributes = dict(file.attrs)
+        models = [file[role].attrs["model"] for role in ("student", "teacher")]
+    for role in ("student", "teacher"):
+        alone = client.post(f"/reconstruct?role={role}", **upload)
+        with h5py.File(io.BytesIO(alone.content)) as file:
+            assert_allclose(images[role], file["reconstruction"], atol=1e-5)
+    assert_allclose(images["difference"], images["student"] - images["teacher"])
+    assert attributes["psnr_db"] == pytest.approx(psnr(images["teacher"], images["student"]), abs=1e-2)
+    assert attributes["speedup"] > 0
+    assert answer.headers["kdmri-model"] == ", ".join(models)
+
+
+def test_both_as_figures_and_as_picture(client: TestClient, kspace_file: Path) -> None:
+    upload = {"files": {"file": kspace_file.read_bytes()}}
+    found = client.post("/reconstruct?role=both", headers={"accept": "application/json"}, **upload).json()
+    assert found["speedup"] == pytest.approx(
+        found["teacher"]["milliseconds_per_slice"] / found["student"]["milliseconds_per_slice"], rel=1e-2
+    )
+    picture = client.post("/reconstruct?role=both", headers={"accept": "image/png"}, **upload)
+    width, height = Image.open(io.BytesIO(picture.content)).size
+    assert width * height == 3 * 2 * 64 * 80
+
+
+@pytest.mark.parametrize("kind", ["application/dicom", "application/zip"])
+def test_both_is_not_dicom(client: TestClient, kspace_file: Path, kind: str) -> None:
+    upload = {"files": {"file": kspace_file.read_bytes()}}
+    answer = client.post("/reconstruct?role=both", headers={"accept": kind}, **upload)
+    assert answer.status_code == 406
+    assert answer.json()["detail"] == (
+        f"expected Accept with one of application/x-hdf5, image/png, application/json, got {kind}"
+    )
+
+
+def test_both_super_resolved(client: TestClient) -> None:
+    mr = Path(get_testdata_file("MR_small.dcm")).read_bytes()
+    answer = client.post("/super-resolve?role=both", content=mr, headers={"content-type": "application/dicom"})
+    with h5py.File(io.BytesIO(answer.content)) as file:
+        assert {name: file[name].shape for name in file} == dict.fromkeys(
+            ("student", "teacher", "difference"), (1, 128, 128)
+        )
+        assert file.attrs["psnr_db"] > 30
+    assert value(client, "kdmri_requests_total", operation="super_resolve", role="both", status="200") >= 1
+
+
+def test_both_names_the_teacher_that_a_student_was_distilled_from(client: TestClient, bundles: list[Bundle]) -> None:
+    for bundle in bundles:
+        if bundle.manifest.distilled_from:
+            other = client.app.state.models.counterpart(bundle.manifest)
+            assert other.manifest.reference == bundle.manifest.distilled_from
