@@ -8,11 +8,16 @@ import json
 import sys
 from pathlib import Path
 
+import capacity
 import overview
 import teacher_against_student
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-DASHBOARDS = {"teacher-against-student": teacher_against_student.dashboard, "overview": overview.dashboard}
+DASHBOARDS = {
+    "teacher-against-student": teacher_against_student.dashboard,
+    "overview": overview.dashboard,
+    "capacity": capacity.dashboard,
+}
 
 
 def write(folder: Path) -> None:

@@ -1,23 +1,38 @@
-"""Is it up, is it quick, is it full."""
+"""Is it up, is it quick, does it fail."""
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from panels import CHOSEN, RECENT, WHOLE, figure, graph, limits, page, quantile, rows, stacked
+from panels import CHOSEN, RECENT, WHOLE, figure, graph, limits, models, page, quantile, stacked
 
-REQUESTS, REQUEST = "kdmri_requests_total", "kdmri_request_duration_seconds"
-PROCESS = '{job="kdmri"}'
+REQUESTS, REQUEST, SLICES = "kdmri_requests_total", "kdmri_request_duration_seconds", "kdmri_slices_total"
 
 
 def dashboard() -> Dashboard:
     return page(
         "kdmri-overview",
         "kdmri: overview",
-        "Is it up, is it quick, is it full.",
+        "Is it up, is it quick, does it fail.",
         [
             figure(
+                "Instances up",
+                "Instances of the service that Prometheus could scrape last time.",
+                'sum(up{job="kdmri"})',
+                legend="up",
+                unit="short",
+                width=3,
+            ).thresholds(limits((None, "red"), (1, "green"))),
+            figure(
                 "Requests",
-                "Answered in the time range shown.",
+                "Answered in the time range shown, whatever their status.",
                 f"sum(increase({REQUESTS}{{{CHOSEN}}}[{WHOLE}]))",
                 legend="requests",
+                unit="short",
+                width=4,
+            ).decimals(0),
+            figure(
+                "Slices",
+                "Slices answered in the time range shown.",
+                f"sum(increase({SLICES}{{{CHOSEN}}}[{WHOLE}]))",
+                legend="slices",
                 unit="short",
                 width=4,
             ).decimals(0),
@@ -35,31 +50,15 @@ def dashboard() -> Dashboard:
                 quantile(0.95, REQUEST, "operation", CHOSEN, WHOLE),
                 legend="{{operation}}",
                 unit="s",
-                width=5,
-            ),
+                width=6,
+            ).thresholds(limits((None, "green"), (10, "orange"), (60, "red"))),
             figure(
-                "In progress",
-                "Inferences running now.",
-                "sum(kdmri_in_progress)",
-                legend="running",
-                unit="short",
-                width=3,
-            ),
-            figure(
-                "Queue",
-                "Requests waiting for a worker now. What finds the queue full is answered 503.",
-                "sum(kdmri_queue_depth)",
-                legend="waiting",
-                unit="short",
-                width=3,
-            ).thresholds(limits((None, "green"), (1, "orange"))),
-            figure(
-                "Up since",
-                "Time since the service's process started.",
-                f"time() - min(process_start_time_seconds{PROCESS})",
+                "Up for",
+                "Time since the youngest instance started.",
+                'time() - max(process_start_time_seconds{job="kdmri"})',
                 legend="uptime",
                 unit="dtdurations",
-                width=5,
+                width=3,
             ),
             stacked(
                 graph(
@@ -77,45 +76,27 @@ def dashboard() -> Dashboard:
                 unit="percentunit",
                 width=12,
             ),
+            *(latency(percent) for percent in (50, 95, 99)),
             graph(
-                "Latency",
-                "Whole requests, upload to answer.",
-                {
-                    f"{{{{operation}}}} p{percent}": quantile(percent / 100, REQUEST, "operation")
-                    for percent in (50, 95, 99)
-                },
-                unit="s",
+                "Requests by operation and role",
+                "Answers a second. Dashed: super-resolution.",
+                {"{{role}} {{operation}}": f"sum by (operation, role) (rate({REQUESTS}{{{CHOSEN}}}[{RECENT}]))"},
+                unit="reqps",
                 width=12,
             ),
-            graph(
-                "Queue and work",
-                "Requests waiting for a worker, and inferences running.",
-                {"waiting": "sum(kdmri_queue_depth)", "running": "sum(kdmri_in_progress)"},
-                unit="short",
-                width=12,
-            ),
-            graph(
-                "Processor",
-                "Cores in use by the service.",
-                {"{{instance}}": f"rate(process_cpu_seconds_total{PROCESS}[{RECENT}])"},
-                unit="suffix: cores",
-                width=8,
-            ),
-            graph(
-                "Memory",
-                "Resident memory of the service.",
-                {"{{instance}}": f"process_resident_memory_bytes{PROCESS}"},
-                unit="bytes",
-                width=8,
-            ),
-            rows(
-                "Models served",
-                "Loaded and warm, from the bundles' manifests.",
-                "kdmri_model_info",
-                hidden=("Time", "Value", "__name__", "instance", "job"),
-                width=8,
-            ),
+            models(width=12),
         ],
+    )
+
+
+def latency(percent: int):
+    """Whole requests of both roles."""
+    return graph(
+        f"Latency, p{percent}",
+        f"Whole requests, from the first byte of the upload to the answer: {percent} of 100 took less.",
+        {"{{operation}}": quantile(percent / 100, REQUEST, "operation")},
+        unit="s",
+        width=8,
     )
 
 

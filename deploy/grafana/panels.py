@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from grafana_foundation_sdk.builders import common, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import bargauge, common, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.models import common as styles
 from grafana_foundation_sdk.models import dashboard as model
@@ -52,7 +52,9 @@ def figure(title: str, description: str, expr: str, *, legend: str, unit: str, w
     )
 
 
-def graph(title: str, description: str, queries: dict[str, str], *, unit: str, width: int) -> timeseries.Panel:
+def graph(
+    title: str, description: str, queries: dict[str, str], *, unit: str, width: int, signed: bool = False
+) -> timeseries.Panel:
     """Lines over time, one query a legend; student and teacher keep their colours, super-resolution is dashed."""
     panel = (
         timeseries.Panel()
@@ -60,7 +62,6 @@ def graph(title: str, description: str, queries: dict[str, str], *, unit: str, w
         .description(description)
         .datasource(DATASOURCE)
         .unit(unit)
-        .min(0)
         # Requests are rare beside scrapes: a shorter window would draw dots.
         .interval("1m")
         .line_width(2)
@@ -73,6 +74,8 @@ def graph(title: str, description: str, queries: dict[str, str], *, unit: str, w
         .height(7)
         .span(width)
     )
+    if not signed:
+        panel.min(0)
     for role, colour in COLOURS.items():
         fixed = model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})
         panel.override_by_regexp(f"/^{role}/", [fixed])
@@ -85,27 +88,57 @@ def stacked(panel: timeseries.Panel) -> timeseries.Panel:
     return panel.fill_opacity(40).stacking(common.StackingConfig().mode(styles.StackingMode.NORMAL))
 
 
-def rows(title: str, description: str, expr: str, *, hidden: Iterable[str], width: int) -> table.Panel:
-    """The labels of each series, one a row."""
+def line_at(panel: timeseries.Panel, value: float, colour: str) -> timeseries.Panel:
+    """A dashed line at a target or a limit."""
+    dashed = common.GraphThresholdsStyleConfig().mode(styles.GraphThresholdsStyleMode.DASHED)
+    return panel.thresholds(limits((None, "transparent"), (value, colour))).thresholds_style(dashed)
+
+
+def distribution(title: str, description: str, histogram: str, chosen: str, *, width: int) -> bargauge.Panel:
+    """How many observations fell into each bucket of a histogram, named by its upper edge, in the time range shown."""
+    expr = f"sum by (le) (increase({histogram}_bucket{{{chosen}}}[{WHOLE}]))"
+    # Format heatmap: Grafana sorts the buckets and takes each one's share out of the cumulative counts.
+    target = prometheus.Dataquery().ref_id("A").expr(expr).legend_format("{{le}}")
     return (
-        table.Panel()
+        bargauge.Panel()
         .title(title)
         .description(description)
         .datasource(DATASOURCE)
-        .with_target(prometheus.Dataquery().ref_id("A").expr(expr).format(PromQueryFormat.TABLE).instant())
-        .with_transformation(model.DataTransformerConfig("organize", {"excludeByName": dict.fromkeys(hidden, True)}))
+        .with_target(target.format(PromQueryFormat.HEATMAP).instant())
+        .unit("short")
+        .decimals(0)
+        .min(0)
+        .orientation(styles.VizOrientation.VERTICAL)
+        .display_mode(styles.BarGaugeDisplayMode.BASIC)
+        .thresholds(limits((None, "blue")))
         .height(7)
         .span(width)
     )
 
 
-def choice(label: str) -> build.QueryVariable:
-    """A choice among one label's values."""
+def models(width: int) -> table.Panel:
+    """The labels of each model served, one a row."""
+    hidden = dict.fromkeys(("Time", "Value", "__name__", "instance", "job"), True)
+    expr = 'kdmri_model_info{name=~"$model", role=~"$role"}'
+    return (
+        table.Panel()
+        .title("Models served")
+        .description("Loaded and warm, from the bundles' manifests: of several versions, requests get the newest.")
+        .datasource(DATASOURCE)
+        .with_target(prometheus.Dataquery().ref_id("A").expr(expr).format(PromQueryFormat.TABLE).instant())
+        .with_transformation(model.DataTransformerConfig("organize", {"excludeByName": hidden}))
+        .height(7)
+        .span(width)
+    )
+
+
+def choice(label: str, values: str) -> build.QueryVariable:
+    """A choice among the values that Prometheus has."""
     return (
         build.QueryVariable(label)
         .label(label.capitalize())
         .datasource(DATASOURCE)
-        .query({"query": f"label_values(kdmri_requests_total, {label})", "refId": label})
+        .query({"query": f"label_values({values})", "refId": label})
         .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(model.VariableSort.ALPHABETICAL_ASC)
         .multi(True)
@@ -129,8 +162,9 @@ def page(uid: str, title: str, description: str, panels: Iterable[build.Panel]) 
         .refresh("30s")
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .link(links.keep_time(True).include_vars(True))
-        .with_variable(choice("operation"))
-        .with_variable(choice("role"))
+        .with_variable(choice("operation", "kdmri_requests_total, operation"))
+        .with_variable(choice("role", "kdmri_requests_total, role"))
+        .with_variable(choice("model", "kdmri_model_info, name"))
     )
     for number, panel in enumerate(panels, start=1):
         dashboard.with_panel(panel.id(number))

@@ -1,14 +1,20 @@
-"""What the dashboards and the rules may name."""
+"""What the dashboards and the rules may name, and a running service to ask."""
 
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from service import telemetry
 
-# deploy/grafana holds scripts, not a package: let the tests import them.
-sys.path.insert(0, str(Path(__file__).parents[2] / "deploy" / "grafana"))
+# deploy holds scripts, not a package: let the tests import them.
+DEPLOY = Path(__file__).parents[2] / "deploy"
+sys.path[:0] = [str(DEPLOY), str(DEPLOY / "grafana")]
+
+import live  # noqa: E402
 
 SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "gauge": [""], "info": ["_info"]}
 
@@ -20,9 +26,24 @@ def exported() -> set[str]:
     return {family.name + suffix for family in families for suffix in SUFFIXES[family.type]}
 
 
-@pytest.fixture
-def planned() -> set[str]:
-    """Named by the design, exported once shadow runs exist."""
-    names = ("kdmri_shadow_psnr_db", "kdmri_shadow_ssim")
-    histograms = {name + suffix for name in names for suffix in SUFFIXES["histogram"]}
-    return histograms | {"kdmri_shadow_dropped_total"}
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A service's address. It compares every answer that it has time for, lets one request wait, and takes 1 MB."""
+    with live.service(tmp_path_factory.mktemp("service"), shadow_rate=1, queue=1, max_upload_mb=1) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def client(service: str) -> Iterator[httpx2.Client]:
+    """A client of that service."""
+    with httpx2.Client(base_url=service, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def prometheus(service: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Prometheus that scrapes the service every second; skips where there is none installed."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("no prometheus: Debian's package of that name has it")
+    with live.prometheus(tmp_path_factory.mktemp("prometheus"), service, interval="1s") as address:
+        yield address

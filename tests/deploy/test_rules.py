@@ -37,10 +37,10 @@ def test_promtool_passes(command):
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_rules_name_only_what_is_exported_or_recorded(exported, planned):
+def test_rules_name_only_what_is_exported_or_recorded(exported):
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     named = set().union(*(queries.metric_names(rule["expr"]) for rule in rules()))
-    assert named <= exported | planned | recorded | {"up"}
+    assert named <= exported | recorded | {"up"}
 
 
 def test_every_alert_has_a_test_in_which_it_fires():

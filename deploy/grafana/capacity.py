@@ -1,0 +1,129 @@
+"""Is it full, and of what: places in the queue, model time, processors, memory."""
+
+from grafana_foundation_sdk.models.dashboard import Dashboard
+from panels import RECENT, WHOLE, figure, graph, limits, models, page, quantile
+
+SERVICE = 'job="kdmri"'
+WAITING, PLACES, RUNNING = "sum(kdmri_queue_depth)", "sum(kdmri_queue_capacity)", "sum(kdmri_in_progress)"
+STAGE, REQUESTS = "kdmri_stage_duration_seconds", "kdmri_requests_total"
+OPERATION = 'operation=~"$operation"'
+
+
+def dashboard() -> Dashboard:
+    return page(
+        "kdmri-capacity",
+        "kdmri: capacity",
+        "Is it full, and of what.",
+        [
+            figure(
+                "Waiting",
+                "Requests waiting for their turn now. What finds the queue full is answered 503.",
+                WAITING,
+                legend="waiting",
+                unit="short",
+                width=4,
+            ).thresholds(limits((None, "green"), (1, "orange"))),
+            figure(
+                "In progress",
+                "Requests that a model is busy with now.",
+                RUNNING,
+                legend="running",
+                unit="short",
+                width=4,
+            ),
+            figure(
+                "Queue taken",
+                "Share of the queue's places that are taken now.",
+                f"{WAITING} / {PLACES}",
+                legend="taken",
+                unit="percentunit",
+                width=4,
+            ).thresholds(limits((None, "green"), (0.5, "orange"), (0.9, "red"))),
+            figure(
+                "Turned away",
+                "Requests answered 503 for want of a place, in the time range shown.",
+                turned_away("increase", WHOLE),
+                legend="turned away",
+                unit="short",
+                width=4,
+            )
+            .decimals(0)
+            .thresholds(limits((None, "green"), (1, "red"))),
+            figure(
+                "Processor",
+                "Cores in use by the service, mean of the time range shown.",
+                f"sum(rate(process_cpu_seconds_total{{{SERVICE}}}[{WHOLE}]))",
+                legend="cores",
+                unit="suffix: cores",
+                width=4,
+            ).decimals(2),
+            figure(
+                "Memory",
+                "Resident memory of the service now.",
+                f"sum(process_resident_memory_bytes{{{SERVICE}}})",
+                legend="resident",
+                unit="bytes",
+                width=4,
+            ),
+            graph(
+                "Queue and work",
+                "Requests waiting, requests that a model is busy with, and the places to wait in.",
+                {"waiting": WAITING, "in progress": RUNNING, "places": PLACES},
+                unit="short",
+                width=12,
+            ),
+            graph(
+                "Saturation",
+                "Model time a second, all requests together: at the number of inferences at a time "
+                "(KDMRI_INFERENCES, by default 1) there is no time left, and requests queue.",
+                {"model time": busy(), "queue taken": f"avg_over_time(({WAITING} / {PLACES})[{RECENT}:])"},
+                unit="percentunit",
+                width=12,
+            ),
+            graph(
+                "Time in the queue",
+                "Seconds between a request's arrival at the queue and its turn. Dashed: super-resolution.",
+                {
+                    f"{{{{operation}}}} p{percent}": quantile(
+                        percent / 100, STAGE, "operation", f'{OPERATION}, role=~"$role", stage="queue"'
+                    )
+                    for percent in (50, 95)
+                },
+                unit="s",
+                width=12,
+            ),
+            graph(
+                "Turned away",
+                "Requests a second that found the queue full.",
+                {"turned away": turned_away("rate", RECENT)},
+                unit="reqps",
+                width=12,
+            ),
+            graph(
+                "Processor",
+                "Cores in use by each instance of the service.",
+                {"{{instance}}": f"rate(process_cpu_seconds_total{{{SERVICE}}}[{RECENT}])"},
+                unit="suffix: cores",
+                width=8,
+            ),
+            graph(
+                "Memory",
+                "Resident memory of each instance of the service.",
+                {"{{instance}}": f"process_resident_memory_bytes{{{SERVICE}}}"},
+                unit="bytes",
+                width=8,
+            ),
+            models(width=8),
+        ],
+    )
+
+
+def busy() -> str:
+    """Seconds of model time a second."""
+    stages = 'stage=~"sensitivities|denoise|data_consistency"'
+    return f"sum(rate({STAGE}_sum{{{stages}}}[{RECENT}]))"
+
+
+def turned_away(change: str, window: str) -> str:
+    """Requests that found the queue full; 0, not nothing, where there was none."""
+    return f'sum({change}({REQUESTS}{{{OPERATION}, status="503"}}[{window}])) or vector(0)'

@@ -1,0 +1,88 @@
+"""The service and what stands around it as processes on free ports, for the tests and for the report on operations."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+KDMRI = Path(sys.executable).with_name("kdmri")
+RULES = Path(__file__).with_name("prometheus") / "rules"
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(address: str) -> bool:
+    """Whether a GET is answered 200."""
+    try:
+        with urlopen(address, timeout=5) as response:
+            return response.status == 200
+    except (URLError, OSError):
+        return False
+
+
+def until(done: Callable[[], bool], *, seconds: float, what: str, pause: float = 0.2) -> None:
+    """Try until it is done. Raises TimeoutError that says what was waited for."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(pause)
+
+
+@contextmanager
+def process(
+    command: Sequence[str | Path], *, ready: Callable[[], bool], log: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """A program, from when it is ready. Raises RuntimeError with the end of its log where it never is."""
+    with log.open("wb") as sink:
+        started = subprocess.Popen(command, stdout=sink, stderr=sink, env={**os.environ, **(settings or {})})
+    try:
+        until(lambda: started.poll() is not None or ready(), seconds=120, what=str(command[0]))
+        if started.poll() is not None:
+            raise RuntimeError(f"{command[0]} ended with {started.returncode}:\n{log.read_text()[-2000:]}")
+        yield
+    finally:
+        started.terminate()
+        try:
+            started.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+
+
+@contextmanager
+def service(folder: Path, **settings: object) -> Iterator[str]:
+    """The address of `kdmri serve` with its KDMRI_* `settings`; its log is in `folder`."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    environment = {f"KDMRI_{name.upper()}": str(value) for name, value in settings.items()}
+    command = [KDMRI, "serve", "--port", str(port)]
+    with process(command, ready=lambda: answers(f"{address}/readyz"), log=folder / "service.log", settings=environment):
+        yield address
+
+
+@contextmanager
+def prometheus(folder: Path, target: str, *, interval: str) -> Iterator[str]:
+    """The address of a Prometheus that scrapes the service at `target` and has this project's rules loaded."""
+    address = f"127.0.0.1:{free_port()}"
+    config = folder / "prometheus.yml"
+    config.write_text(
+        f"global: {{scrape_interval: {interval}, evaluation_interval: {interval}}}\n"
+        f"rule_files: ['{RULES}/*.yml']\n"
+        f"scrape_configs: [{{job_name: kdmri, static_configs: [{{targets: ['{target.removeprefix('http://')}']}}]}}]\n"
+    )
+    command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
+    command += [f"--web.listen-address={address}", "--log.level=warn"]
+    with process(command, ready=lambda: answers(f"http://{address}/-/ready"), log=folder / "prometheus.log"):
+        yield f"http://{address}"

@@ -1,0 +1,63 @@
+"""Requests as clients send them: k-space and DICOM of packages that are installed anyway, to either role."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx2
+from pydicom.data import get_testdata_file
+
+from kdmri.formats import dicom, fastmri
+from kdmri.records import Images
+from kdmri.undersampling import of_images, undersampled
+
+ROLES = ("student", "teacher")
+
+
+def kspace_file(images: Images, acceleration: float, seed: int = 0) -> bytes:
+    """fastMRI HDF5 of magnitude images undersampled: simulated k-space, one coil, no phase."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "scan.h5"
+        fastmri.write(path, undersampled(of_images(images), acceleration, seed=seed))
+        return path.read_bytes()
+
+
+@cache
+def small_dicom() -> bytes:
+    """A 64 x 64 MR slice that pydicom's package carries."""
+    return Path(get_testdata_file("MR_small.dcm")).read_bytes()
+
+
+@cache
+def small_kspace() -> bytes:
+    """The same slice's k-space at 4x."""
+    return kspace_file(dicom.read([small_dicom()])[0].images, 4)
+
+
+def reconstruct(client: httpx2.Client, role: str, body: bytes | None = None) -> httpx2.Response:
+    """POST /reconstruct; a small slice where no file is given."""
+    files: Mapping[str, bytes] = {"file": body or small_kspace()}
+    return client.post("/reconstruct", params={"role": role}, files=files)
+
+
+def super_resolve(client: httpx2.Client, role: str, body: bytes | None = None) -> httpx2.Response:
+    """POST /super-resolve; a small slice where no object is given."""
+    headers = {"content-type": "application/dicom"}
+    return client.post("/super-resolve", params={"role": role}, content=body or small_dicom(), headers=headers)
+
+
+def mixed(client: httpx2.Client) -> None:
+    """Both operations by both roles, and a file that can't be read."""
+    for role in ROLES:
+        reconstruct(client, role).raise_for_status()
+        super_resolve(client, role).raise_for_status()
+    reconstruct(client, "student", b"not HDF5")
+
+
+def crowd(client: httpx2.Client, size: int) -> list[int]:
+    """The statuses of as many requests at a time."""
+    with ThreadPoolExecutor(size) as pool:
+        sent = [pool.submit(reconstruct, client, "teacher") for _ in range(size)]
+        return [answer.result().status_code for answer in sent]

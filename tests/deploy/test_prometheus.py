@@ -1,0 +1,52 @@
+"""Every query of every panel and rule, asked of a Prometheus that scrapes a service under mixed traffic."""
+
+from contextlib import suppress
+
+import httpx2
+import pytest
+import queries
+import traffic
+import yaml
+from live import RULES, until
+
+DECLARED = [
+    rule
+    for path in sorted(RULES.glob("*.yml"))
+    for group in yaml.safe_load(path.read_text())["groups"]
+    for rule in group["rules"]
+]
+EXPRESSIONS = {
+    **{f"{query.dashboard}: {query.panel}: {query.legend}": query.expr for query in queries.queries()},
+    **{rule["record"]: rule["expr"] for rule in DECLARED if "record" in rule},
+    # An alert that does not fire answers nothing: ask what it compares.
+    **{rule["alert"]: queries.compared(rule["expr"]) for rule in DECLARED if "alert" in rule},
+}
+
+
+@pytest.fixture(scope="module")
+def answers(prometheus: str, client: httpx2.Client) -> dict[str, list[float]]:
+    """What Prometheus has for each expression: traffic until all have data, or a minute and a half."""
+    found: dict[str, list[float]] = {}
+
+    def all_answered() -> bool:
+        traffic.mixed(client)
+        traffic.crowd(client, 4)
+        found.update({name: queries.answer(prometheus, expr) for name, expr in EXPRESSIONS.items()})
+        return all(found.values())
+
+    # Where one never answers, its test says so.
+    with suppress(TimeoutError):
+        # The pause is what shadow runs need: they wait for a service that nobody asks anything.
+        until(all_answered, seconds=90, what="an answer to every query", pause=2)
+    return found
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_queries_have_data(name: str, answers: dict[str, list[float]]) -> None:
+    assert answers[name], queries.filled(EXPRESSIONS[name])
+
+
+def test_rules_are_loaded_and_healthy(prometheus: str) -> None:
+    groups = httpx2.get(f"{prometheus}/api/v1/rules").json()["data"]["groups"]
+    health = {rule["name"]: (rule["health"], rule.get("lastError", "")) for group in groups for rule in group["rules"]}
+    assert health == {rule.get("record") or rule["alert"]: ("ok", "") for rule in DECLARED}
