@@ -24,7 +24,7 @@ if [ -z "${TORCH_INDEX+set}" ] && ! curl -fsS --max-time 10 -o /dev/null "$torch
 fi
 
 # An address that ends in a colon: the engine picks a free port, a new one after every restart.
-export SERVICE_ADDRESS=127.0.0.1: PROMETHEUS_ADDRESS=127.0.0.1: KDMRI_IMAGE=kdmri:test
+export SERVICE_ADDRESS=127.0.0.1: PROMETHEUS_ADDRESS=127.0.0.1: KDMRI_IMAGE=kdmri:test KDMRI_SHADOW_RATE=1
 files=$(mktemp -d)
 
 tear_down() {
