@@ -12,7 +12,7 @@ from tests.scans import phantom, scan
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[TestClient]:
-    """The service with the shipped models, uploads up to 8 MB; without shadow runs, which count in the same registry."""
+    """The service with the shipped models, uploads up to 8 MB; no shadow runs, which would count here too."""
     with TestClient(create_app(Settings(max_upload_mb=8, shadow_rate=0)), raise_server_exceptions=False) as running:
         yield running
 
