@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdmri.bundle import CONSISTENCY, MANIFEST, Bundle, Manifest, cascade_file, sha256
 from kdmri.coils import combine
-from kdmri.consistency import DataConsistency
+from kdmri.consistency import DataConsistency, prepared
 from kdmri.fourier import fft2c, ifft2c
 from kdmri.records import Images, KSpace
 from kdmri.resampling import as_complex, measured_band, upsample
@@ -182,7 +182,8 @@ def _enlargement_parity(network: nn.Module, model: Model, shape: tuple[int, int]
     band = measured_band(shape, scale).float()[None, None]
     detailed = as_complex(network(start.real))
     maps = torch.ones_like(start).unsqueeze(1)
-    expected = DataConsistency()(detailed, fft2c(start).unsqueeze(1), band, maps, torch.ones(())).real * unit
+    measured, mask = prepared(start.unsqueeze(1), band)
+    expected = DataConsistency()(detailed, measured, mask, maps, torch.ones(())).real * unit
     return _relative(answer, expected)
 
 

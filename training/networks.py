@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
-from kdmri.consistency import DataConsistency
+from kdmri.consistency import DataConsistency, prepared
+from kdmri.fourier import ifft2c
 
 Feature = Float[Tensor, "batch channel row column"]
 
@@ -55,11 +56,12 @@ class DCCNN(nn.Module):
         mask: Float[Tensor, "batch 1 row column"],
         sensitivities: Complex[Tensor, "batch coil row column"],
     ) -> Complex[Tensor, "batch row column"]:
-        """Reconstruct from the zero-filled image and its measurement; see DataConsistency for the arguments."""
+        """Reconstruct from the zero-filled image and its measurement; see kdmri.consistency for the arguments."""
+        measured, pattern = prepared(ifft2c(kspace), mask)
         for denoiser in self.cascades:
             planes = torch.view_as_real(image).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
             denoised = denoiser(planes).float().permute(0, 2, 3, 1).contiguous()
-            image = self.consistency(torch.view_as_complex(denoised), kspace, mask, sensitivities, self.step)
+            image = self.consistency(torch.view_as_complex(denoised), measured, pattern, sensitivities, self.step)
         return image
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Complex
 from torch import Tensor
 
 from kdmri.coils import calibrated, combine, compress, compression, sensitivities
+from kdmri.consistency import prepared
 from kdmri.errors import UnsupportedInput
 from kdmri.fourier import centre_crop, ifft2c
 from kdmri.records import Images, KSpace
@@ -45,14 +46,16 @@ class Reconstructor:
         """Complex images on the whole sampled grid, a batch of slices at a time."""
         for samples, mask, maps in measurements(kspace, self.model.device, stage):
             with stage("data_consistency"):
-                image = combine(ifft2c(samples), maps)
+                coil_images = ifft2c(samples)
+                image = combine(coil_images, maps)
                 scale = intensity_scale(image)
-                image, samples = image / scale, samples / scale[:, None]
+                image = image / scale
+                measured, pattern = prepared(coil_images / scale[:, None], mask)
             for denoiser in self.model.denoisers:
                 with stage("denoise"):
                     image = torch.view_as_complex(denoiser(torch.view_as_real(image)))
                 with stage("data_consistency"):
-                    image = self.model.consistency(image, samples, mask, maps, self.model.step)
+                    image = self.model.consistency(image, measured, pattern, maps, self.model.step)
             yield image * scale
 
 

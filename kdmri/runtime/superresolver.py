@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kdmri.consistency import prepared
 from kdmri.errors import InvalidRequest
-from kdmri.fourier import fft2c
 from kdmri.records import Images
 from kdmri.resampling import as_complex, measured_band, upsample
 from kdmri.runtime.model import Model
@@ -42,8 +42,8 @@ class SuperResolver:
             image = upsample(pixels, scale)
             unit = intensity_scale(image)
             image = image / unit
-            measured = fft2c(as_complex(image)).unsqueeze(1)
-            mask = measured_band((pixels.shape[-2], pixels.shape[-1]), scale).to(image)[None, None]
+            band = measured_band((pixels.shape[-2], pixels.shape[-1]), scale).to(image)[None, None]
+            measured, mask = prepared(as_complex(image).unsqueeze(1), band)
             one_coil = torch.ones_like(measured[:1])
         for denoiser in self.model.denoisers:
             with stage("denoise"):
