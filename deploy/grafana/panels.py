@@ -126,7 +126,7 @@ def models(width: int) -> table.Panel:
         .description("Loaded and warm, from the bundles' manifests: of several versions, requests get the newest.")
         .datasource(DATASOURCE)
         .with_target(prometheus.Dataquery().ref_id("A").expr(expr).format(PromQueryFormat.TABLE).instant())
-        .with_transformation(model.DataTransformerConfig("organize", {"excludeByName": hidden}))
+        .with_transformation(model.DataTransformerConfig(id_val="organize", options={"excludeByName": hidden}))
         .height(7)
         .span(width)
     )

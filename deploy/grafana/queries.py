@@ -58,12 +58,32 @@ def compared(expr: str) -> str:
     return "".join(part if part.startswith("{") else COMPARISON.sub(r"\1 bool", part) for part in parts)
 
 
-def answer(prometheus: str, expr: str) -> list[float]:
+def answer(prometheus: str, expr: str, variables: dict[str, str] = VARIABLES) -> list[float]:
     """The values that Prometheus has for the expression now, those that are no number left out."""
-    with urlopen(f"{prometheus}/api/v1/query?{urlencode({'query': filled(expr)})}", timeout=10) as response:
-        result = json.load(response)["data"]["result"]
-    values = [float(series["value"][1]) for series in result]
-    return [value for value in values if not math.isnan(value)]
+    return [value for _, value in instant(prometheus, expr, variables)]
+
+
+def instant(
+    prometheus: str, expr: str, variables: dict[str, str] = VARIABLES, *, time: float | None = None
+) -> list[tuple[dict[str, str], float]]:
+    """Labels and value of each series, now or at a `time` in seconds since 1970; what is no number is left out."""
+    at = {} if time is None else {"time": time}
+    found = _ask(prometheus, "query", query=filled(expr, variables), **at)
+    answers = [(series["metric"], float(series["value"][1])) for series in found]
+    return [(labels, value) for labels, value in answers if not math.isnan(value)]
+
+
+def over_time(
+    prometheus: str, expr: str, variables: dict[str, str], *, start: float, end: float, step: float
+) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
+    """Labels of each series, and its values with their times, every `step` seconds."""
+    found = _ask(prometheus, "query_range", query=filled(expr, variables), start=start, end=end, step=step)
+    return [(series["metric"], [(time, float(value)) for time, value in series["values"]]) for series in found]
+
+
+def _ask(prometheus: str, what: str, **parameters: object) -> list[dict]:
+    with urlopen(f"{prometheus}/api/v1/{what}?{urlencode(parameters)}", timeout=10) as response:
+        return json.load(response)["data"]["result"]
 
 
 def main(prometheus: str) -> int:

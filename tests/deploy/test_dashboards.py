@@ -57,3 +57,11 @@ def test_panels_are_explained_and_do_not_overlap(path):
         assert all(x < 24 for x, _ in cells), panel["title"]
         assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
         taken |= cells
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_transformations_carry_their_options(path):
+    panels = json.loads(path.read_text())["panels"]
+    transformations = [step for panel in panels for step in panel.get("transformations", [])]
+    assert transformations
+    assert all(step["options"] and not step.get("disabled") for step in transformations)
