@@ -21,20 +21,27 @@ def combine(coil_images: CoilImages, sensitivities: CoilImages) -> Image:
     return (sensitivities.conj() * coil_images).sum(dim=1)
 
 
+ENERGY = 0.999
+"""Share of the calibration that virtual coils keep. On 16- and 32-coil raw data at 4x this costs 0.1 to 0.5 dB against
+all coils, with a third to two thirds of their number; 0.995 of all samples cost 0.3 to 0.8 dB (docs/formats.md)."""
+
+
 def compression(
-    kspace: Complex[Tensor, "slice coil row column"], *, energy: float = 0.995, at_most: int | None = None
+    kspace: Complex[Tensor, "slice coil row column"], *, energy: float = ENERGY, coils: int | None = None
 ) -> Complex[Tensor, "virtual coil"]:
     """Orthonormal rows that keep the given share of the samples' energy in as few virtual coils as possible.
 
-    Principal components of the samples over all slices (Buehrer et al. 2007). Raises ValueError unless 0 < energy <= 1.
+    Principal components of the samples over all slices (Buehrer et al. 2007): of the calibration region they ask for
+    fewer coils than of all samples, for there is more signal and less noise. With `coils`, so many, or as many as there
+    are. Raises ValueError unless 0 < energy <= 1.
     """
     if not 0 < energy <= 1:
         raise ValueError(f"expected a share of energy in (0, 1], got {energy}")
     samples = kspace.transpose(0, 1).flatten(1)
     values, vectors = torch.linalg.eigh(samples @ samples.mH)
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
-    kept = int((values.cumsum(0) < energy * values.sum()).sum()) + 1
-    return vectors[:, : min(kept, at_most or kept, kspace.shape[1])].mH
+    kept = coils or int((values.cumsum(0) < energy * values.sum()).sum()) + 1
+    return vectors[:, : min(kept, kspace.shape[1])].mH
 
 
 def compress(kspace: CoilImages, virtual: Complex[Tensor, "virtual coil"]) -> CoilImages:
@@ -43,7 +50,7 @@ def compress(kspace: CoilImages, virtual: Complex[Tensor, "virtual coil"]) -> Co
 
 
 def sensitivities(
-    kspace: CoilImages, region: tuple[slice, slice], *, kernel: int = 6, threshold: float = 0.03, iterations: int = 15
+    kspace: CoilImages, region: tuple[slice, slice], *, kernel: int = 6, threshold: float = 0.003, iterations: int = 15
 ) -> CoilImages:
     """Sensitivities from the fully sampled centre of k-space, sum |S|^2 = 1, phase relative to all coils.
 
@@ -51,15 +58,16 @@ def sensitivities(
     projector, a convolution in k-space, is a coil-by-coil matrix at each pixel, and S its dominant eigenvector.
 
     Args:
-        kspace: centred; only the samples in `region`, and of those the central 24 x 24, are read.
+        kspace: centred; only the samples in `region`, and of those the 24 x 24 nearest the centre, are read.
         region: rows and columns of the fully sampled centre, see `sampling.calibration_region`.
         kernel: patch size, smaller where the region is narrow.
-        threshold: share of the largest singular value below which a direction is noise.
+        threshold: share of the largest singular value below which a direction is noise. On 16-coil raw data at 4x
+            0.003 gains 0.6 to 1 dB over 0.03, without a sampled centre 6 dB; 0.001, BART's, gains no more.
         iterations: of the power method; it starts from low-resolution coil images, near the answer.
     """
     if kspace.shape[1] == 1:
         return torch.ones_like(kspace)
-    rows, columns = (_middle(extent, CALIBRATION_SIZE) for extent in region)
+    rows, columns = central(region, (kspace.shape[-2], kspace.shape[-1]))
     maps = []
     for samples in kspace:
         calibration = samples[:, rows, columns]
@@ -109,7 +117,7 @@ def _coil_operator(
 
 def _principal(images: Complex[Tensor, "coil row column"]) -> Complex[Tensor, "coil 1 1"]:
     """The coil combination with the most energy: a phase reference without the zeros that any one coil has."""
-    return compression(images[None], at_most=1).conj()[0][:, None, None]
+    return compression(images[None], coils=1).conj()[0][:, None, None]
 
 
 def _unit(images: Complex[Tensor, "coil row column"]) -> Complex[Tensor, "coil row column"]:
@@ -119,10 +127,17 @@ def _unit(images: Complex[Tensor, "coil row column"]) -> Complex[Tensor, "coil r
     return torch.where(norm > 0, scaled / torch.where(norm > 0, norm, 1), len(images) ** -0.5)
 
 
-def _middle(extent: slice, size: int) -> slice:
-    """The central `size` samples of an extent, or all where it is shorter."""
-    spare = max(extent.stop - extent.start - size, 0)
-    return slice(extent.start + spare // 2, extent.stop - (spare - spare // 2))
+def central(region: tuple[slice, slice], shape: tuple[int, int]) -> tuple[slice, slice]:
+    """The part of a region, at most 24 x 24 samples, that is nearest the centre of k-space of this shape."""
+    rows, columns = (_nearest(extent, length // 2) for extent, length in zip(region, shape, strict=True))
+    return rows, columns
+
+
+def _nearest(extent: slice, centre: int) -> slice:
+    size = min(CALIBRATION_SIZE, extent.stop - extent.start)
+    # A scan with partial Fourier has all of its region on one side.
+    start = min(max(centre - size // 2, extent.start), extent.stop - size)
+    return slice(start, start + size)
 
 
 def _taper(region: tuple[slice, slice], device: torch.device) -> Tensor:

@@ -21,7 +21,8 @@ def remove_oversampling(kspace: KSpace) -> KSpace:
     if wanted >= rows or (kspace.mask != kspace.mask[:, :1]).any():
         return kspace
     samples = np.stack([_cropped(torch.from_numpy(coils), wanted).numpy() for coils in kspace.samples])
-    return replace(kspace, samples=samples, mask=kspace.mask[:, :wanted])
+    calibration = kspace.calibration and remove_oversampling(kspace.calibration)
+    return replace(kspace, samples=samples, mask=kspace.mask[:, :wanted], calibration=calibration)
 
 
 def _cropped(samples: Tensor, wanted: int) -> Tensor:

@@ -1,7 +1,8 @@
 """The domain records that pass between formats, runtime and service. Arrays are NumPy; units are in the docstrings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 from jaxtyping import Bool, Complex64, Float32, Float64
 from numpy import ndarray
 
@@ -18,13 +19,25 @@ class Geometry:
     """Distance between the centres of adjacent rows, and of adjacent columns: PixelSpacing."""
     thickness: float
     """Slice thickness."""
+    placed: bool = True
+    """False where only the sizes are known: positions and orientation are then made up, axial about the origin."""
+
+    @classmethod
+    def unplaced(
+        cls, slices: int, shape: tuple[int, int], spacing: tuple[float, float], thickness: float
+    ) -> "Geometry":
+        """Axial slices of `shape` one above the other, their middle at the origin: for files that tell sizes only."""
+        rows, columns = ((length - 1) / 2 * step for length, step in zip(shape, spacing, strict=True))
+        heights = (np.arange(slices) - (slices - 1) / 2) * thickness
+        positions = np.stack([np.full(slices, -columns), np.full(slices, -rows), heights], axis=1)
+        return cls(positions, np.eye(3)[:2], spacing, thickness, placed=False)
 
     def cropped(self, shape: tuple[int, int], to: tuple[int, int]) -> "Geometry":
         """The geometry after the centre crop of `shape` to `to` (rows, columns); see `fourier.centre_crop`."""
         skipped = [old // 2 - new // 2 for old, new in zip(shape, to, strict=True)]
         along_row, along_column = self.orientation
         shift = along_column * skipped[0] * self.spacing[0] + along_row * skipped[1] * self.spacing[1]
-        return Geometry(self.positions + shift, self.orientation, self.spacing, self.thickness)
+        return replace(self, positions=self.positions + shift)
 
     def refined(self, scale: int) -> "Geometry":
         """The geometry of the same field of view on a grid `scale` times finer: pixel centres move by (new - old)/2."""
@@ -33,7 +46,7 @@ class Geometry:
         move = (1 / scale - 1) / 2
         shift = along_row * column_spacing * move + along_column * row_spacing * move
         finer = (row_spacing / scale, column_spacing / scale)
-        return Geometry(self.positions + shift, self.orientation, finer, self.thickness)
+        return replace(self, positions=self.positions + shift, spacing=finer)
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,23 @@ class KSpace:
     """Rows and columns of the answer: the centre crop of the reconstructed grid."""
     geometry: Geometry | None = None
     """Of the answer (after the crop), where the file tells it."""
+    calibration: "KSpace | None" = None
+    """The same slices by the same coils, from a scan of its own: for coil sensitivities, not for the image."""
+
+    def part(self, slices: slice) -> "KSpace":
+        """Some of the slices."""
+        return KSpace(
+            self.samples[slices],
+            self.mask if len(self.mask) == 1 else self.mask[slices],
+            self.image_shape,
+            self.geometry and replace(self.geometry, positions=self.geometry.positions[slices]),
+            self.calibration and self.calibration.part(slices),
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing: the answer is then the plain image."""
+        return bool(self.mask.all())
 
     @property
     def acceleration(self) -> float:
@@ -61,3 +91,5 @@ class Images:
 
     pixels: Float32[ndarray, "slice row column"]
     geometry: Geometry | None = None
+    residual: float | None = None
+    """Of a reconstruction: |A x - y| / |y|, the share of what was measured that the images do not explain."""

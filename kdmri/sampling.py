@@ -84,12 +84,25 @@ def whole_lines(mask: Bool[ndarray, "slice row column"]) -> Bool[ndarray, "slice
 
 
 def calibration_region(mask: Bool[ndarray, "row column"]) -> tuple[slice, slice]:
-    """The largest fully sampled rectangle around the centre of k-space, grown side by side from the centre sample."""
+    """The fully sampled rectangle at the centre of k-space, grown side by side from the centre sample.
+
+    Where that one is missing, from its neighbour on the side that gives the larger rectangle.
+    """
     rows, columns = mask.shape
-    top, left = rows // 2, columns // 2
+    row, column = rows // 2, columns // 2
+    if mask[row, column]:
+        return _grown(mask, row, column)
+    beside = [_grown(mask, row, near) for near in (column - 1, column + 1) if 0 <= near < columns and mask[row, near]]
+    return max(beside, key=_area, default=(slice(row, row), slice(column, column)))
+
+
+def _area(region: tuple[slice, slice]) -> int:
+    return (region[0].stop - region[0].start) * (region[1].stop - region[1].start)
+
+
+def _grown(mask: Bool[ndarray, "row column"], top: int, left: int) -> tuple[slice, slice]:
+    rows, columns = mask.shape
     bottom, right = top, left
-    if not mask[top, left]:
-        return slice(top, top), slice(left, left)
     growing = True
     while growing:
         growing = False

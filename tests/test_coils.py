@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from kdmri.coils import calibrated, combine, compress, compression, sensitivities
+from kdmri.coils import calibrated, central, combine, compress, compression, sensitivities
 from kdmri.formats import kspace as formats
 from kdmri.fourier import fft2c, ifft2c
 from kdmri.sampling import calibration_region
@@ -58,6 +58,25 @@ def test_compression_keeps_the_energy_it_was_told_to(coils: int, energy: float) 
 def test_redundant_coils_compress_to_one() -> None:
     seen = torch.randn(1, 1, 8, 8, dtype=torch.complex64)
     assert len(compression(torch.cat([seen, 2j * seen, -seen], dim=1))) == 1
+
+
+@given(st.integers(1, 8), st.integers(1, 12))
+def test_a_chosen_number_of_virtual_coils(coils: int, wanted: int) -> None:
+    samples = torch.randn(1, coils, 9, 7, dtype=torch.complex64, generator=torch.Generator().manual_seed(coils))
+    virtual = compression(samples, coils=wanted)
+    assert virtual.shape == (min(wanted, coils), coils)
+    assert_allclose(virtual @ virtual.mH, torch.eye(len(virtual)), atol=1e-5)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 40))
+def test_calibration_is_the_part_nearest_the_centre(length: int, width: int, start: int) -> None:
+    width, start = min(width, length), min(start, length - min(width, length))
+    found, _ = central((slice(start, start + width), slice(0, 1)), (length, 1))
+    assert start <= found.start < found.stop <= start + width
+    assert found.stop - found.start == min(width, 24)
+    further = set(range(start, start + width)) - set(range(found.start, found.stop))
+    reach = max(abs(sample - length // 2) for sample in range(found.start, found.stop))
+    assert all(abs(sample - length // 2) >= reach for sample in further)
 
 
 def test_share_of_energy_is_checked() -> None:

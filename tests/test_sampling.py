@@ -52,6 +52,13 @@ def test_calibration_region_of_lines_and_of_points() -> None:
     assert calibration_region(points) == (slice(5, 11), slice(8, 16))
 
 
+@pytest.mark.parametrize(("missing", "expected"), [(12, slice(0, 12)), (11, slice(12, 24)), (0, slice(1, 24))])
+def test_calibration_region_beside_a_missing_line(missing: int, expected: slice) -> None:
+    mask = np.ones((16, 24), bool)
+    mask[:, missing] = False
+    assert calibration_region(mask) == (slice(0, 16), expected)
+
+
 def test_no_centre_no_calibration() -> None:
     assert calibration_region(np.zeros((8, 8), bool)) == (slice(4, 4), slice(4, 4))
 

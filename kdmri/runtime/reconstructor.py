@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Complex
+from jaxtyping import Bool, Complex
 from torch import Tensor
 
-from kdmri.coils import calibrated, combine, compress, compression, sensitivities
+from kdmri.coils import calibrated, central, combine, compress, compression, expand, sensitivities
 from kdmri.consistency import prepared
 from kdmri.errors import UnsupportedInput
-from kdmri.fourier import centre_crop, ifft2c
+from kdmri.fourier import centre_crop, fft2c, ifft2c
+from kdmri.readout import remove_oversampling
 from kdmri.records import Images, KSpace
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, untimed
@@ -29,22 +30,31 @@ class Reconstructor:
     def __init__(self, model: Model) -> None:
         self.model = model
 
-    def reconstruct(self, kspace: KSpace, *, stage: Stage = untimed) -> Images:
-        """Magnitude images in the units of the input, cropped to `kspace.image_shape`.
+    def reconstruct(self, kspace: KSpace, *, coils: int | None = None, stage: Stage = untimed) -> Images:
+        """Magnitude images in the units of the input, cropped to `kspace.image_shape`, and what they leave unexplained.
 
+        `coils` is the number of virtual coils; by default as many as keep the calibration's energy.
         Raises UnsupportedInput where several coils come without a fully sampled centre.
         """
-        parts = [
-            centre_crop(image, kspace.image_shape).abs().cpu() for image in self.complex_images(kspace, stage=stage)
-        ]
-        return Images(torch.cat(parts).numpy(), kspace.geometry)
+        parts, unexplained, measured = [], 0.0, 0.0
+        for image, batch in self._answers(kspace, coils, stage):
+            parts.append(centre_crop(image, kspace.image_shape).abs().cpu())
+            with stage("data_consistency"), torch.inference_mode():
+                unexplained += _power(residual(image, *batch))
+                measured += _power(batch[0])
+        return Images(torch.cat(parts).numpy(), kspace.geometry, (unexplained / (measured or 1)) ** 0.5)
 
-    @torch.inference_mode()
     def complex_images(
         self, kspace: KSpace, *, stage: Stage = untimed
     ) -> Iterator[Complex[Tensor, "slice row column"]]:
-        """Complex images on the whole sampled grid, a batch of slices at a time."""
-        for samples, mask, maps in measurements(kspace, self.model.device, stage):
+        """Complex images on the sampled grid without readout oversampling, a batch of slices at a time."""
+        return (image for image, _ in self._answers(kspace, None, stage))
+
+    @torch.inference_mode()
+    def _answers(
+        self, kspace: KSpace, coils: int | None, stage: Stage
+    ) -> Iterator[tuple[Complex[Tensor, "slice row column"], Batch]]:
+        for samples, mask, maps in measurements(kspace, self.model.device, stage, coils=coils):
             with stage("data_consistency"):
                 coil_images = ifft2c(samples)
                 image = combine(coil_images, maps)
@@ -56,7 +66,16 @@ class Reconstructor:
                     image = torch.view_as_complex(denoiser(torch.view_as_real(image)))
                 with stage("data_consistency"):
                     image = self.model.consistency(image, measured, pattern, maps, self.model.step)
-            yield image * scale
+            yield image * scale, (samples, mask, maps)
+
+
+def residual(image: Complex[Tensor, "slice row column"], samples: Tensor, mask: Tensor, maps: Tensor) -> Tensor:
+    """A x - y, on the sampled positions."""
+    return mask * fft2c(expand(image, maps)) - samples
+
+
+def _power(samples: Tensor) -> float:
+    return float(samples.abs().square().sum())
 
 
 @torch.inference_mode()
@@ -69,38 +88,49 @@ def zero_filled(kspace: KSpace) -> Images:
     return Images(torch.cat(parts).numpy(), kspace.geometry)
 
 
-def measurements(kspace: KSpace, device: torch.device, stage: Stage = untimed) -> Iterator[Batch]:
+def measurements(
+    kspace: KSpace, device: torch.device, stage: Stage = untimed, *, coils: int | None = None
+) -> Iterator[Batch]:
     """Slices with compressed coils, mask and sensitivities, as many at a time as BATCH_SAMPLES allows."""
-    with stage("sensitivities"):
-        virtual = _virtual_coils(kspace, device)
     size = max(1, BATCH_SAMPLES // kspace.samples[0].size)
     for start in range(0, len(kspace.samples), size):
         with stage("sensitivities"):
-            samples = torch.from_numpy(kspace.samples[start : start + size]).to(device)
-            patterns = kspace.mask if len(kspace.mask) == 1 else kspace.mask[start : start + size]
-            if virtual is not None:
-                samples = compress(samples, virtual)
-            maps = torch.cat([_maps(samples, patterns, index) for index in range(len(samples))])
-            mask = torch.from_numpy(patterns.astype(np.float32)).to(device).unsqueeze(1)
+            part = remove_oversampling(kspace.part(slice(start, start + size)))
+            samples = torch.from_numpy(part.samples).to(device)
+            mask = torch.from_numpy(part.mask.astype(np.float32)).to(device).unsqueeze(1)
+            maps = torch.ones_like(samples)
+            if samples.shape[1] > 1:
+                samples, maps = _virtual_coils(part, samples, coils)
         yield samples, mask, maps
 
 
-def _virtual_coils(kspace: KSpace, device: torch.device) -> Complex[Tensor, "virtual coil"] | None:
-    """The compression for all slices, from the middle one: neighbours see the same coils."""
-    if kspace.samples.shape[1] == 1:
-        return None
-    return compression(torch.from_numpy(kspace.samples[len(kspace.samples) // 2][None]).to(device))
+def _virtual_coils(
+    part: KSpace, samples: Complex[Tensor, "slice coil row column"], coils: int | None
+) -> tuple[Complex[Tensor, "slice virtual row column"], Complex[Tensor, "slice virtual row column"]]:
+    """Samples of virtual coils, chosen for every slice, and their sensitivities."""
+    source = part.calibration or part
+    calibration = torch.from_numpy(source.samples).to(samples.device) if part.calibration else samples
+    regions = [_region(source.mask[min(index, len(source.mask) - 1)]) for index in range(len(samples))]
+    shape = calibration.shape[-2:]
+    blocks = [scan[None, :, *central(region, shape)] for scan, region in zip(calibration, regions, strict=True)]
+    # Slices of a batch have equally many; those that need fewer get some to spare.
+    count = coils or max(len(compression(block)) for block in blocks)
+    compressed, maps = [], []
+    for index, (block, region) in enumerate(zip(blocks, regions, strict=True)):
+        virtual = compression(block, coils=count)
+        found = sensitivities(compress(calibration[index : index + 1], virtual), region)
+        # A calibration scan may keep readout oversampling that the image has lost.
+        maps.append(centre_crop(found, (samples.shape[-2], samples.shape[-1])))
+        compressed.append(compress(samples[index : index + 1], virtual))
+    return torch.cat(compressed), torch.cat(maps)
 
 
-def _maps(samples: Complex[Tensor, "slice coil row column"], patterns: np.ndarray, index: int) -> Tensor:
-    """Sensitivities of one slice of a batch."""
-    if samples.shape[1] == 1:
-        return torch.ones_like(samples[index : index + 1])
-    pattern = patterns[min(index, len(patterns) - 1)]
+def _region(pattern: Bool[np.ndarray, "row column"]) -> tuple[slice, slice]:
+    """Where a slice can be calibrated; raises UnsupportedInput where nowhere."""
     region = calibration_region(pattern)
     if not calibrated(pattern, region):
         found = " x ".join(str(extent.stop - extent.start) for extent in region)
         raise UnsupportedInput(
             f"several coils: expected a fully sampled centre of at least 4 x 4 samples to calibrate them, got {found}"
         )
-    return sensitivities(samples[index : index + 1], region)
+    return region

@@ -11,9 +11,11 @@ from kdmri import metrics
 from kdmri.errors import UnsupportedInput
 from kdmri.formats import kspace as formats
 from kdmri.fourier import fft2c
+from kdmri.readout import remove_oversampling
 from kdmri.records import KSpace
 from kdmri.runtime import Reconstructor, zero_filled
 from kdmri.runtime.model import Model
+from kdmri.runtime.reconstructor import measurements
 from kdmri.undersampling import undersampled
 from tests.scans import phantom, scan
 
@@ -70,8 +72,73 @@ def test_full_k_space_is_answered_with_its_plain_image(reconstructor: Reconstruc
 
 def test_the_answer_is_the_centre_crop(reconstructor: Reconstructor) -> None:
     scanned = scan(phantom(64, 80), acceleration=2)
-    cropped = reconstructor.reconstruct(replace(scanned, image_shape=(32, 50))).pixels
-    assert_allclose(cropped, reconstructor.reconstruct(scanned).pixels[:, 16:48, 15:65], atol=1e-6)
+    cropped = reconstructor.reconstruct(replace(scanned, image_shape=(64, 50))).pixels
+    assert_allclose(cropped, reconstructor.reconstruct(scanned).pixels[:, :, 15:65], atol=1e-6)
+
+
+@pytest.mark.parametrize("coils", [1, 4])
+def test_readout_oversampling_is_removed_first(reconstructor: Reconstructor, coils: int) -> None:
+    scanned = replace(scan(phantom(128, 64), coils=coils, acceleration=3), image_shape=(64, 64))
+    image = next(reconstructor.complex_images(scanned))
+    assert image.shape == (1, 64, 64)
+    assert_allclose(reconstructor.reconstruct(scanned).pixels, image.abs())
+    alone = reconstructor.reconstruct(remove_oversampling(scanned)).pixels
+    assert_allclose(reconstructor.reconstruct(scanned).pixels, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("missing", [0, 10, 31, 32, 33, 63])
+def test_a_single_missing_line_is_filled(reconstructor: Reconstructor, missing: int) -> None:
+    image = phantom(64, 64)
+    scanned = scan(image, coils=4)
+    mask = np.ones((1, 64, 64), bool)
+    mask[..., missing] = False
+    kspace = KSpace(scanned.samples * mask[:, None], mask, (64, 64))
+    assert not kspace.complete
+    error = np.linalg.norm(reconstructor.reconstruct(kspace).pixels - image) / np.linalg.norm(image)
+    assert error < 0.05
+
+
+def test_calibration_of_its_own_stands_in_for_a_missing_centre(reconstructor: Reconstructor) -> None:
+    image = phantom(64, 64)
+    full, mask = scan(image, coils=8), np.zeros((1, 64, 64), bool)
+    mask[..., ::2] = True
+    regular = KSpace(full.samples * mask[:, None], mask, (64, 64))
+    centre = np.zeros((1, 64, 64), bool)
+    centre[..., 20:44] = True
+    calibration = KSpace(7j * full.samples * centre[:, None], centre, (64, 64))
+    found = reconstructor.reconstruct(replace(regular, calibration=calibration)).pixels
+    assert np.linalg.norm(found - image) / np.linalg.norm(image) < 0.05
+    with pytest.raises(UnsupportedInput, match="fully sampled centre of at least 4 x 4 samples"):
+        reconstructor.reconstruct(regular)
+
+
+def test_the_residual_is_what_the_image_leaves_unexplained(reconstructor: Reconstructor) -> None:
+    image = phantom(64, 64)
+    assert reconstructor.reconstruct(scan(image, acceleration=4)).residual == pytest.approx(0, abs=1e-5)
+    clean, noisy = (
+        reconstructor.reconstruct(scan(image, coils=4, acceleration=4, noise=noise)).residual for noise in (0, 0.1)
+    )
+    assert clean is not None
+    assert noisy is not None
+    assert 0 < clean < 0.1 < noisy < 1
+
+
+@pytest.mark.parametrize("coils", [1, 3, 8, 20])
+def test_the_number_of_virtual_coils_can_be_chosen(coils: int) -> None:
+    scanned = scan(phantom(48, 48), coils=8)
+    (samples, _, maps) = next(measurements(scanned, torch.device("cpu"), coils=coils))
+    assert samples.shape == maps.shape == (1, min(coils, 8), 48, 48)
+
+
+def test_every_slice_keeps_the_coils_that_see_it() -> None:
+    """Coils along the slices: those of the middle are none at the ends."""
+    slices = [scan(phantom(48, 48), coils=2).samples * (10.0**-number) for number in range(3)]
+    samples = np.zeros((3, 6, 48, 48), np.complex64)
+    for number, scanned in enumerate(slices):
+        samples[number, 2 * number : 2 * number + 2] = scanned
+    images = zero_filled(KSpace(samples, np.ones((1, 48, 48), bool), (48, 48))).pixels
+    for number, image in enumerate(images):
+        assert_allclose(image * 10**number, phantom(48, 48)[0], atol=0.02)
 
 
 def test_coils_without_a_centre_are_refused(reconstructor: Reconstructor) -> None:
