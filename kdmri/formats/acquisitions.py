@@ -103,42 +103,55 @@ def select(heads: ndarray, wanted: dict[str, int]) -> tuple[Lines, Lines]:
     return imaging, calibration
 
 
-def lay_out(heads: ndarray, imaging: Lines, calibration: Lines, encoding: Encoding) -> Layout:
-    """The place of every line in the encoded grid.
+def lay_out(heads: ndarray, imaging: Lines, calibration: Lines, encoding: Encoding) -> tuple[Layout, Layout | None]:
+    """The places of an image's lines in the encoded grid, and of calibration's where that was a scan of its own.
 
-    A calibration line fills its place where no imaging line does and its readout is like theirs; others are left out:
-    they are samples of another grid. Raises UnsupportedInput, UnreadableKSpace where the lines make no 2-D grid.
+    Calibration lines that fill places without imaging lines, by the same readout, belong to the image. Those that
+    measure again what imaging lines do, or by another readout, are of another scan, with perhaps another contrast.
+    Raises UnsupportedInput, UnreadableKSpace where the imaging lines make no 2-D grid.
     """
     _check_supported(heads[imaging])
     kinds = np.unique(heads[READOUT][imaging])
     if kinds.size > 1:
         raise UnsupportedInput(f"expected readouts of one length, centre and number of coils, got {kinds.size} kinds")
-    length, coils, centre, before, after = (int(value) for value in kinds[0])
-    rows, columns = encoding.matrix
-    # A readout as long as the grid fits in one way only, whatever its (often unset) centre says.
-    start = 0 if length == rows else rows // 2 - centre
-    filled = slice(start + before, start + length - after)
-    if min(rows, columns, coils) < 1 or not 0 <= filled.start < filled.stop <= rows:
-        raise UnreadableKSpace(f"expected readouts within {rows} rows, got {length} samples with centre {centre}")
-
     number = heads["idx"]["slice"].astype(int)
     column = heads["idx"]["kspace_encode_step_1"].astype(int) + encoding.first_column
     first, last = column[imaging].min(), column[imaging].max()
+    columns = encoding.matrix[1]
     if first < 0 or last >= columns:
         raise UnreadableKSpace(f"expected phase-encode lines within columns 0 to {columns - 1}, got {first} to {last}")
     slices = np.unique(number[imaging])
     place = number * columns + column
-    fits = np.isin(number, slices) & (column >= 0) & (column < columns) & (heads[READOUT] == kinds[0])
-    missing = calibration[fits[calibration] & ~np.isin(place[calibration], place[imaging])]
-    lines = np.sort(np.concatenate([imaging, missing]))
-    return Layout(
-        lines=lines,
-        slices=np.searchsorted(slices, number[lines]),
-        columns=column[lines],
-        grid=(slices.size, coils, rows, columns),
-        samples=slice(before, length - after),
-        rows=filled,
-    )
+
+    def grid(lines: Lines) -> Layout:
+        lines = np.sort(lines)
+        samples, rows = _readout(heads[lines[0]], encoding.matrix[0])
+        size = (slices.size, int(heads["active_channels"][lines[0]]), *encoding.matrix)
+        return Layout(lines, np.searchsorted(slices, number[lines]), column[lines], size, samples, rows)
+
+    image = grid(imaging)
+    usable = np.isin(number, slices) & (column >= 0) & (column < columns) & ~flagged(heads, REVERSE | COMPRESSED)
+    usable &= heads["active_channels"] == image.grid[1]
+    calibration = calibration[usable[calibration]]
+    if not calibration.size:
+        return image, None
+    alike = heads[READOUT][calibration] == kinds[0]
+    if alike.all() and not np.isin(place[calibration], place[imaging]).any():
+        return grid(np.concatenate([imaging, calibration])), None
+    calibration = calibration[heads[READOUT][calibration] == heads[READOUT][calibration[0]]]
+    everywhere = np.unique(number[calibration]).size == slices.size
+    return image, grid(calibration) if everywhere else None
+
+
+def _readout(head: ndarray, rows: int) -> tuple[slice, slice]:
+    """The part of a readout that counts, and the rows that it fills. Raises UnreadableKSpace where they don't fit."""
+    length, coils, centre, before, after = (int(head[name]) for name in READOUT)
+    # A readout as long as the grid fits in one way only, whatever its (often unset) centre says.
+    start = 0 if length == rows else rows // 2 - centre
+    filled = slice(start + before, start + length - after)
+    if min(rows, coils) < 1 or not 0 <= filled.start < filled.stop <= rows:
+        raise UnreadableKSpace(f"expected readouts within {rows} rows, got {length} samples with centre {centre}")
+    return slice(before, length - after), filled
 
 
 def _check_supported(heads: ndarray) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
 import pydicom
 from highdicom import ContributingEquipment
 from highdicom.sr import CodedConcept
@@ -105,7 +104,7 @@ def reconstructed(
     """Images made from k-space as MR Image Storage, one object a slice, in a new study: k-space names no patient.
 
     ORIGINAL\\PRIMARY, for they are made from measurements and not from other images (PS3.3 C.7.6.1.1.2). Without a
-    geometry the pixels are 1 mm and the slices axial, one above the other, and ImageComments says that this is made up.
+    geometry the pixels are 1 mm and the slices axial, one above the other. ImageComments says what of it is made up.
 
     Raises UnsupportedInput for pixels that are not finite or more than DICOM's 65535 a side.
     """
@@ -114,7 +113,8 @@ def reconstructed(
     sentence = f"Reconstructed from k-space{factor} by kdmri {__version__}, model {model}."
     when = datetime.now().astimezone()
     making = _Making(model, sentence, rescale, window(images.pixels), _new_uid(), when)
-    geometry = images.geometry or _made_up(len(stored))
+    geometry = images.geometry or Geometry.unplaced(len(stored), images.pixels.shape[1:], (1.0, 1.0), 1.0)
+    made_up = "" if images.geometry else ", pixel size"
     study = _study(patient_name, when)
     outputs = []
     for index, (position, image) in enumerate(zip(geometry.positions, stored, strict=True)):
@@ -128,8 +128,8 @@ def reconstructed(
         dataset.update(copy.deepcopy(making.window))
         _identify(dataset, making, "kdmri reconstruction")
         _write_pixels(dataset, image[None])
-        if images.geometry is None:
-            dataset.ImageComments += "\r\nPosition, orientation and pixel size are unknown: those given are made up"
+        if not geometry.placed:
+            dataset.ImageComments += f"\r\nPosition, orientation{made_up} are unknown: those given are made up"
         outputs.append(dataset)
     return outputs
 
@@ -298,11 +298,6 @@ def _study(patient_name: str, when: datetime) -> Dataset:
 def _suffixed(text: str, suffix: str) -> str:
     """Within the 64 characters of a value of VR LO."""
     return text[: 64 - len(suffix)] + suffix
-
-
-def _made_up(slices: int) -> Geometry:
-    positions = np.array([[0.0, 0.0, index] for index in range(slices)])
-    return Geometry(positions, np.eye(3)[:2], (1.0, 1.0), 1.0)
 
 
 def _new_uid() -> str:

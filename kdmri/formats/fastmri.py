@@ -41,14 +41,18 @@ def read(file: h5py.File, *, max_bytes: int = hdf5.MAX_BYTES) -> KSpace:
         raise UnreadableKSpace("expected measured samples, got none: the mask or all of the k-space is zero")
     if not mask.all():
         samples *= mask[:, np.newaxis]
-    return KSpace(samples, _once(mask), image_shape, _geometry(file, slices))
+    geometry = _geometry(file, slices) or _sizes(encoding, slices, (rows, columns), image_shape)
+    return KSpace(samples, _once(mask), image_shape, geometry)
 
 
 def write(target: Path, kspace: KSpace) -> None:
-    """`kspace` in fastMRI's layout: `read` gives it back. Geometry goes into attributes named as in DICOM."""
+    """`kspace` in fastMRI's layout: `read` gives it back, but for a calibration scan.
+
+    Geometry goes into attributes named as in DICOM, sizes into the header, which has 0 mm where they are unknown.
+    """
     coils, rows, columns = kspace.samples.shape[1:]
     geometry = kspace.geometry
-    spacing, thickness = (geometry.spacing, geometry.thickness) if geometry else ((1.0, 1.0), 1.0)
+    spacing, thickness = (geometry.spacing, geometry.thickness) if geometry else ((0.0, 0.0), 0.0)
     encoding = header.Encoding(
         matrix=(rows, columns),
         field_of_view=(rows * spacing[0], columns * spacing[1]),
@@ -61,7 +65,7 @@ def write(target: Path, kspace: KSpace) -> None:
         file["kspace"] = kspace.samples[:, 0] if coils == 1 else kspace.samples
         file["mask"] = _shortest(kspace.mask)
         file["ismrmrd_header"] = header.document(encoding, coils)
-        if geometry:
+        if geometry and geometry.placed:
             file.attrs[POSITIONS] = geometry.positions
             file.attrs[ORIENTATION] = geometry.orientation
             file.attrs[SPACING] = geometry.spacing
@@ -104,8 +108,7 @@ def _encoding(file: h5py.File) -> header.Encoding | None:
     if not isinstance(dataset, h5py.Dataset):
         return None
     xml = hdf5.array(dataset).reshape(-1)
-    found = header.encodings(bytes(xml[0])) if xml.size and xml[0] else []
-    return found[0] if found else None
+    return header.encoding(bytes(xml[0])) if xml.size and xml[0] else None
 
 
 def _acquired(encoding: header.Encoding, columns: int) -> Bool[ndarray, " column"]:
@@ -132,7 +135,7 @@ def _shortest(mask: Bool[ndarray, "slice row column"]) -> ndarray:
 
 
 def _geometry(file: h5py.File, slices: int) -> Geometry | None:
-    """What `write` stored; fastMRI's own files tell the field of view but not where it lies."""
+    """What `write` stored: fastMRI's own files tell the field of view but not where it lies."""
     with hdf5.intact():
         if POSITIONS not in file.attrs:
             return None
@@ -143,3 +146,12 @@ def _geometry(file: h5py.File, slices: int) -> Geometry | None:
     if len(positions) != slices:
         raise UnreadableKSpace(f"expected the positions of {slices} slices, got {len(positions)}")
     return Geometry(positions, orientation, (row_spacing, column_spacing), thickness)
+
+
+def _sizes(
+    encoding: header.Encoding | None, slices: int, grid: tuple[int, int], image_shape: tuple[int, int]
+) -> Geometry | None:
+    """Pixel size and slice thickness, where the header tells them and is about the file's grid."""
+    if encoding is None or encoding.spacing is None or encoding.matrix != grid:
+        return None
+    return Geometry.unplaced(slices, image_shape, encoding.spacing, encoding.thickness)

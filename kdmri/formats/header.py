@@ -36,6 +36,12 @@ class Encoding:
         return 0 if self.lines is None else self.matrix[1] // 2 - self.lines[2]
 
     @property
+    def spacing(self) -> tuple[float, float] | None:
+        """Distance between the encoded grid's rows, and between its columns, in mm; None where it is not told."""
+        rows, columns = (extent / length for extent, length in zip(self.field_of_view, self.matrix, strict=True))
+        return (rows, columns) if min(rows, columns) > 0 else None
+
+    @property
     def image_shape(self) -> Pair:
         """Rows and columns of the reconstructed field of view on the encoded grid's spacing."""
         rows, columns = (
@@ -45,26 +51,29 @@ class Encoding:
         return rows, columns
 
 
-def encodings(xml: bytes) -> list[Encoding]:
-    """The header's encodings in order.
+def encoding(xml: bytes, number: int = 0) -> Encoding:
+    """One of the header's encodings, in order; others may be what they like.
 
-    Raises UnreadableKSpace where `xml` is not an ISMRMRD header, UnsupportedInput where a trajectory isn't Cartesian.
+    Raises UnreadableKSpace where `xml` is not an ISMRMRD header or has no such encoding, UnsupportedInput where its
+    trajectory isn't Cartesian.
     """
     # Unknown elements pass: vendors and later versions of the schema add some.
     parser = XmlParser(config=ParserConfig(fail_on_unknown_properties=False, fail_on_converter_warnings=True))
     try:
         if "<!DOCTYPE" in (text := xml.decode("utf-8")):
             raise ValueError("document type declarations, and with them entities, have no place here")
-        header = parser.from_string(text, xsd.ismrmrdHeader)
-        return [_encoding(encoding) for encoding in header.encoding]
+        found = parser.from_string(text, xsd.ismrmrdHeader).encoding
+        if number >= len(found):
+            raise UnreadableKSpace(f"expected encoding {number} in the header, got {len(found)} encodings")
+        return _encoding(found[number])
     except (ParserError, ValueError, TypeError, AttributeError) as error:
         raise UnreadableKSpace("expected an ISMRMRD header (ismrmrd.xsd), got XML that does not fit it") from error
 
 
-def _encoding(encoding: xsd.encodingType) -> Encoding:
-    if encoding.trajectory is not xsd.trajectoryType.CARTESIAN:
-        raise UnsupportedInput(f"{encoding.trajectory.value} trajectory: only Cartesian k-space is reconstructed")
-    encoded, wanted, limits = encoding.encodedSpace, encoding.reconSpace, encoding.encodingLimits.kspace_encoding_step_1
+def _encoding(found: xsd.encodingType) -> Encoding:
+    if found.trajectory is not xsd.trajectoryType.CARTESIAN:
+        raise UnsupportedInput(f"{found.trajectory.value} trajectory: only Cartesian k-space is reconstructed")
+    encoded, wanted, limits = found.encodedSpace, found.reconSpace, found.encodingLimits.kspace_encoding_step_1
     extents = [encoded.fieldOfView_mm, wanted.fieldOfView_mm]
     if not all(math.isfinite(size) for extent in extents for size in (extent.x, extent.y, extent.z)):
         raise ValueError("a field of view is not finite")
@@ -83,7 +92,7 @@ def _encoding(encoding: xsd.encodingType) -> Encoding:
 
 
 def document(encoding: Encoding, coils: int) -> bytes:
-    """A minimal valid header of one Cartesian encoding: what `encodings` reads back. It tells no field strength."""
+    """A minimal valid header of one Cartesian encoding: what `encoding` reads back. It tells no field strength."""
     limits = xsd.encodingLimitsType()
     if encoding.lines:
         first, last, centre = encoding.lines

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -31,22 +32,28 @@ def read(
 ) -> KSpace:
     """K-space of an open ISMRMRD file: one contrast, repetition and cardiac phase, counted from the first there is.
 
-    Averages are averaged; of several sets the first is taken. Separate calibration lines fill places of the grid where
-    no imaging line was measured (`acquisitions.lay_out`). A noise scan whitens the coils. Readout oversampling stays in
-    the samples: `image_shape` tells it, `readout.remove_oversampling` removes it. In memory the samples lie line after
-    line, as they were measured. Raises UnreadableKSpace, UnsupportedInput, InvalidRequest.
+    Averages are averaged; of several sets the first is taken. Calibration lines fill places of the grid, or are a scan
+    of their own (`acquisitions.lay_out`). A noise scan whitens the coils. Readout oversampling stays in the samples:
+    `image_shape` tells it, `readout.remove_oversampling` removes it. In memory the samples lie line after line, as they
+    were measured. Raises UnreadableKSpace, UnsupportedInput, InvalidRequest.
     """
     data, xml = _acquisitions(file)
     heads, step = _heads(data, max_bytes)
     imaging, calibration = select(heads, {"contrast": contrast, "repetition": repetition, "phase": phase, "set": 0})
-    encoding = _encoding(xml, int(heads["encoding_space_ref"][imaging[0]]))
-    layout = lay_out(heads, imaging, calibration, encoding)
-    hdf5.check_size(np.dtype(np.complex64).itemsize * math.prod(layout.grid), max_bytes)
-    samples = _gathered(data, heads, layout, step)
-    noise = np.flatnonzero(flagged(heads, NOISE) & (heads["active_channels"] == samples.shape[1]))
-    if noise.size:
-        samples = prewhiten(samples, _noise(data, heads, noise, step))
-    return KSpace(samples, _mask(layout), encoding.image_shape, _geometry(heads, layout, encoding))
+    encoding = header.encoding(xml, int(heads["encoding_space_ref"][imaging[0]]))
+    layout, separate = lay_out(heads, imaging, calibration, encoding)
+    grids = 2 if separate else 1
+    hdf5.check_size(grids * np.dtype(np.complex64).itemsize * math.prod(layout.grid), max_bytes)
+    lines = np.flatnonzero(flagged(heads, NOISE) & (heads["active_channels"] == layout.grid[1]))
+    noise = _noise(data, heads, lines, step) if lines.size else None
+
+    def scan(layout: Layout) -> KSpace:
+        samples = _gathered(data, heads, layout, step)
+        samples = samples if noise is None else prewhiten(samples, noise)
+        return KSpace(samples, _mask(layout), encoding.image_shape)
+
+    geometry = _geometry(heads, layout, encoding)
+    return replace(scan(layout), geometry=geometry, calibration=scan(separate) if separate else None)
 
 
 def prewhiten(
@@ -127,13 +134,6 @@ def _stubs(data: h5py.Dataset) -> ndarray:
     return np.frombuffer(b"".join(chunks), dtype=stub)[: data.size]
 
 
-def _encoding(xml: bytes, number: int) -> header.Encoding:
-    found = header.encodings(xml)
-    if number >= len(found):
-        raise UnreadableKSpace(f"expected encoding {number} in the header, got {len(found)} encodings")
-    return found[number]
-
-
 def _blocks(
     data: h5py.Dataset, heads: ndarray, lines: Lines, step: int
 ) -> Iterator[tuple[slice, Complex64[ndarray, "line coil sample"]]]:
@@ -197,18 +197,19 @@ def _mask(layout: Layout) -> Bool[ndarray, "slice row column"]:
 def _geometry(heads: ndarray, layout: Layout, encoding: header.Encoding) -> Geometry | None:
     """Of the answer, from the heads' centres and directions (LPS, millimetres).
 
-    None where they are unset or not a right-angled pair, or where slices are oriented differently.
+    Sizes only where those are unset or not a right-angled pair, or where slices are oriented differently.
     """
+    if encoding.spacing is None:
+        return None
     first_of_slice = layout.lines[np.unique(layout.slices, return_index=True)[1]]
     centres = heads["position"][first_of_slice].astype(np.float64)
     directions = np.stack([heads["phase_dir"], heads["read_dir"]], axis=1)[first_of_slice].astype(np.float64)
     orientation = along_row, along_column = directions[0]
     right_angled = np.allclose(orientation @ orientation.T, np.eye(2), atol=1e-3)
     parallel = np.allclose(directions, orientation, atol=1e-3)
-    if not (right_angled and parallel and np.isfinite(centres).all() and min(encoding.field_of_view) > 0):
-        return None
-    spacing = (encoding.field_of_view[0] / encoding.matrix[0], encoding.field_of_view[1] / encoding.matrix[1])
-    half_extents = [spacing[axis] * (encoding.matrix[axis] - 1) / 2 for axis in (0, 1)]
+    if not (right_angled and parallel and np.isfinite(centres).all()):
+        return Geometry.unplaced(len(centres), encoding.image_shape, encoding.spacing, encoding.thickness)
+    half_extents = [encoding.spacing[axis] * (encoding.matrix[axis] - 1) / 2 for axis in (0, 1)]
     corners = centres - along_column * half_extents[0] - along_row * half_extents[1]
-    whole = Geometry(corners, orientation, spacing, encoding.thickness)
+    whole = Geometry(corners, orientation, encoding.spacing, encoding.thickness)
     return whole.cropped(encoding.matrix, encoding.image_shape)

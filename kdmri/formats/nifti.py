@@ -52,7 +52,7 @@ def to_bytes(images: Images) -> bytes:
     """
     order, affine = _affine(images.geometry) if images.geometry else (slice(None), np.eye(4))
     image = nib.Nifti1Image(np.moveaxis(images.pixels[order], 0, 2).astype(np.float32, copy=False), affine)
-    if images.geometry:
+    if images.geometry and images.geometry.placed:
         image.set_sform(affine, code="scanner")
         image.set_qform(affine, code="scanner")
     image.header.set_xyzt_units("mm")

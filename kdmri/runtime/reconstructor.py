@@ -111,7 +111,7 @@ def _virtual_coils(
     source = part.calibration or part
     calibration = torch.from_numpy(source.samples).to(samples.device) if part.calibration else samples
     regions = [_region(source.mask[min(index, len(source.mask) - 1)]) for index in range(len(samples))]
-    shape = calibration.shape[-2:]
+    shape = (calibration.shape[-2], calibration.shape[-1])
     blocks = [scan[None, :, *central(region, shape)] for scan, region in zip(calibration, regions, strict=True)]
     # Slices of a batch have equally many; those that need fewer get some to spare.
     count = coils or max(len(compression(block)) for block in blocks)

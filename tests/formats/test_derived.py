@@ -423,7 +423,10 @@ def oblique(slices: int) -> Geometry:
     return Geometry(np.array([-100.5, 20, 3]) + normal * 4 * np.arange(slices)[:, None], orientation, (1.1, 0.9), 3.5)
 
 
-@pytest.mark.parametrize("geometry", [oblique(3), None])
+SIZES = Geometry.unplaced(3, (30, 41), (1.1, 0.9), 3.5)
+
+
+@pytest.mark.parametrize("geometry", [oblique(3), SIZES, None], ids=["placed", "sizes", "none"])
 def test_a_reconstruction_is_a_new_study_without_complaint(geometry, tmp_path):
     pixels = np.random.default_rng(0).random((3, 30, 41), np.float32) * 1e-6
     outputs = derived.reconstructed(Images(pixels, geometry), model=MODEL, patient_name="Doe^Jane", acceleration=4.2)
@@ -435,7 +438,9 @@ def test_a_reconstruction_is_a_new_study_without_complaint(geometry, tmp_path):
         path.write_bytes(derived.to_bytes(output))
         assert output.PatientName == "Doe^Jane"
         assert "(acceleration 4.2)" in output.ContributingEquipmentSequence[0].ContributionDescription
-        assert ("made up" in output.ImageComments) == (geometry is None)
+        assert ("made up" in output.ImageComments) == (geometry is None or not geometry.placed)
+        assert ("pixel size" in output.ImageComments) == (geometry is None)
+        assert_allclose(output.PixelSpacing, geometry.spacing if geometry else (1, 1))
         if shutil.which("dciodvfy"):
             assert not complaints(path)
 

@@ -36,8 +36,9 @@ def kspaces(draw: st.DrawFn) -> KSpace:
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     samples = (rng.standard_normal((slices, coils, rows, columns, 2)) @ [1, 1j]).astype(np.complex64)
     crop = (draw(st.integers(1, rows)), draw(st.integers(1, columns)))
-    geometry = Geometry(rng.standard_normal((slices, 3)), rng.standard_normal((2, 3)), (0.7, 0.9), 4.1)
-    return KSpace(samples * mask[:, np.newaxis], mask, crop, draw(st.sampled_from([None, geometry])))
+    placed = Geometry(rng.standard_normal((slices, 3)), rng.standard_normal((2, 3)), (0.7, 0.9), 4.1)
+    sizes = Geometry.unplaced(slices, crop, (0.7, 0.9), 4.1)
+    return KSpace(samples * mask[:, np.newaxis], mask, crop, draw(st.sampled_from([None, placed, sizes])))
 
 
 @few
@@ -53,12 +54,11 @@ def test_what_is_written_comes_back(tmp_path_factory: pytest.TempPathFactory, wr
     assert read.image_shape == written.image_shape
     assert (read.geometry is None) == (written.geometry is None)
     if read.geometry and written.geometry:
-        assert_array_equal(read.geometry.positions, written.geometry.positions)
+        assert_allclose(read.geometry.positions, written.geometry.positions, atol=1e-9)
         assert_array_equal(read.geometry.orientation, written.geometry.orientation)
-        assert (read.geometry.spacing, read.geometry.thickness) == (
-            written.geometry.spacing,
-            written.geometry.thickness,
-        )
+        assert_allclose(read.geometry.spacing, written.geometry.spacing, rtol=1e-6)
+        assert_allclose(read.geometry.thickness, written.geometry.thickness, rtol=1e-6)
+        assert read.geometry.placed == written.geometry.placed
 
 
 def test_what_is_written_is_laid_out_as_fastmri_has_it(tmp_path: Path) -> None:
@@ -142,6 +142,15 @@ def test_the_image_is_cropped_to_the_recon_space(saved: Callable[..., Path], sam
     found = kspace.read(path)
     assert found.image_shape == (ROWS // 2, 8)
     assert_array_equal(found.samples, samples)
+
+
+def test_sizes_are_told_by_the_header(saved: Callable[..., Path], samples: ndarray) -> None:
+    geometry = kspace.read(saved(kspace=samples, ismrmrd_header=header())).geometry
+    assert geometry is not None
+    assert not geometry.placed
+    assert (geometry.spacing, geometry.thickness) == ((1.5, 1.0), 4.0)
+    assert_allclose(np.diff(geometry.positions, axis=0), [[0, 0, 4]])
+    assert kspace.read(saved(kspace=samples[..., :6], ismrmrd_header=header())).geometry is None  # of another grid
 
 
 def test_a_recon_space_wider_than_the_grid_crops_nothing(saved: Callable[..., Path], samples: ndarray) -> None:

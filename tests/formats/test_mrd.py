@@ -135,30 +135,79 @@ def test_other_lines_leave_the_image_alone(full: KSpace, saved: Callable[[MrdFil
     assert_array_equal(kspace.read(saved(file)).samples, full.samples)
 
 
-def test_separate_calibration_fills_missing_places_only(full: KSpace, saved: Callable[[MrdFile], Path]) -> None:
-    file = MrdFile.of(full)
-    kept, centre = file.heads["idx"]["kspace_encode_step_1"] % 2 == 0, range(6, 14)
-    calibration = np.isin(file.heads["idx"]["kspace_encode_step_1"], centre)
+def split(file: MrdFile, imaging: ndarray, calibration: ndarray, factor: complex = 1) -> None:
+    """Keep the lines in `imaging`; append those in `calibration`, times a factor and flagged."""
     heads, readouts = file.heads, file.readouts
-    file.heads, file.readouts = heads[kept], [readouts[line] for line in np.flatnonzero(kept)]
-    file.add(
-        heads[calibration], [5 * readouts[line] for line in np.flatnonzero(calibration)], "IS_PARALLEL_CALIBRATION"
-    )
-    found = kspace.read(saved(file))
-    odd = [column for column in centre if column % 2]
-    assert_array_equal(found.samples[..., ::2], full.samples[..., ::2])
-    assert_array_equal(found.samples[..., odd], 5 * full.samples[..., odd])
-    assert_array_equal(np.flatnonzero(~found.mask.any(axis=(0, 1))), [1, 3, 5, 15, 17, 19])
+    column = heads["idx"]["kspace_encode_step_1"]
+    file.heads = heads[kept := np.isin(column, imaging)]
+    file.readouts = [readouts[line] for line in np.flatnonzero(kept)]
+    again = np.isin(column, calibration)
+    file.add(heads[again], [factor * readouts[line] for line in np.flatnonzero(again)], "IS_PARALLEL_CALIBRATION")
 
 
-def test_calibration_of_another_readout_is_left_out(full: KSpace, saved: Callable[[MrdFile], Path]) -> None:
+EVEN, CENTRE = np.arange(0, COLUMNS, 2), np.arange(6, 14)
+
+
+def test_calibration_between_imaging_lines_belongs_to_the_image(full: KSpace, saved: Callable[[MrdFile], Path]) -> None:
     file = MrdFile.of(full)
-    missing = file.heads["idx"]["kspace_encode_step_1"] == 3
-    heads, readouts = file.heads[missing], [file.readouts[line][:, ::2] for line in np.flatnonzero(missing)]
-    heads["number_of_samples"] //= 2
-    file.heads, file.readouts = file.heads[~missing], [file.readouts[line] for line in np.flatnonzero(~missing)]
-    file.add(heads, readouts, "IS_PARALLEL_CALIBRATION")
-    assert_array_equal(np.flatnonzero(~kspace.read(saved(file)).mask.any(axis=(0, 1))), [3])
+    split(file, EVEN, np.setdiff1d(CENTRE, EVEN))
+    found = kspace.read(saved(file))
+    measured = np.union1d(EVEN, CENTRE)
+    assert found.calibration is None
+    assert_array_equal(found.samples[..., measured], full.samples[..., measured])
+    assert_array_equal(np.flatnonzero(found.mask.any(axis=(0, 1))), measured)
+
+
+def test_calibration_that_repeats_imaging_lines_is_a_scan_of_its_own(
+    full: KSpace, saved: Callable[[MrdFile], Path]
+) -> None:
+    file = MrdFile.of(full)
+    split(file, EVEN, CENTRE, factor=5j)
+    found = kspace.read(saved(file))
+    assert_array_equal(found.samples[..., EVEN], full.samples[..., EVEN])
+    assert_array_equal(np.flatnonzero(found.mask.any(axis=(0, 1))), EVEN)
+    assert found.calibration is not None
+    assert_array_equal(found.calibration.samples[..., CENTRE], 5j * full.samples[..., CENTRE])
+    assert_array_equal(np.flatnonzero(found.calibration.mask.any(axis=(0, 1))), CENTRE)
+
+
+def test_calibration_by_a_shorter_readout_is_a_scan_of_its_own(full: KSpace, saved: Callable[[MrdFile], Path]) -> None:
+    file = MrdFile.of(full)
+    split(file, EVEN, np.setdiff1d(CENTRE, EVEN))
+    shorter = file.heads["flags"] != 0
+    file.heads["number_of_samples"][shorter], file.heads["center_sample"][shorter] = ROWS // 2, ROWS // 4
+    middle = slice(ROWS // 4, -ROWS // 4)
+    file.readouts = [line[:, middle] if short else line for line, short in zip(file.readouts, shorter, strict=True)]
+    found = kspace.read(saved(file))
+    assert_array_equal(np.flatnonzero(found.mask.any(axis=(0, 1))), EVEN)
+    odd = np.setdiff1d(CENTRE, EVEN)
+    assert found.calibration is not None
+    assert_array_equal(found.calibration.samples[..., middle, odd], full.samples[..., middle, odd])
+    assert found.calibration.mask.sum() == odd.size * ROWS // 2
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda heads: heads["flags"].__ior__(flag("IS_REVERSE")),
+        lambda heads: heads["idx"]["kspace_encode_step_1"].fill(99),
+        lambda heads: heads["active_channels"].fill(2),
+        lambda heads: heads["idx"]["slice"].fill(0),
+        lambda heads: heads["idx"]["slice"].fill(9),
+    ],
+    ids=["reversed", "outside the grid", "other coils", "not of every slice", "other slices"],
+)
+def test_calibration_that_can_not_serve_is_left_out(
+    full: KSpace, saved: Callable[[MrdFile], Path], spoil: Callable[[ndarray], object]
+) -> None:
+    file = MrdFile.of(full)
+    split(file, EVEN, CENTRE)
+    calibration = file.heads[file.heads["flags"] != 0]
+    spoil(calibration)
+    file.heads[file.heads["flags"] != 0] = calibration
+    found = kspace.read(saved(file))
+    assert found.calibration is None
+    assert_array_equal(np.flatnonzero(found.mask.any(axis=(0, 1))), EVEN)
 
 
 def test_calibration_finds_its_slice_among_many(saved: Callable[[MrdFile], Path]) -> None:
@@ -178,6 +227,43 @@ def test_embedded_calibration_is_imaging(full: KSpace, saved: Callable[[MrdFile]
     file = MrdFile.of(full)
     file.heads["flags"] |= flag("IS_PARALLEL_CALIBRATION", "IS_PARALLEL_CALIBRATION_AND_IMAGING")
     assert_array_equal(kspace.read(saved(file)).samples, full.samples)
+
+
+JUNK = ["IS_NOISE_MEASUREMENT", "IS_NAVIGATION_DATA", "IS_PHASECORR_DATA", "IS_DUMMYSCAN_DATA", "IS_RTFEEDBACK_DATA"]
+HARMLESS = ["FIRST_IN_SLICE", "LAST_IN_REPETITION", "LAST_IN_MEASUREMENT", "USER1", "USER8"]
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_whatever_else_was_acquired_the_k_space_is_the_same(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Any order, any harmless flags, several averages of some lines, other contrasts, scans that make no image."""
+    slices = data.draw(st.integers(1, 3))
+    lines = np.array(sorted(data.draw(st.sets(st.integers(0, COLUMNS - 1), min_size=1))))
+    whole = scan(np.concatenate([phantom(ROWS, COLUMNS)] * slices), coils=2)
+    file = MrdFile.of(whole)
+    split(file, lines, np.array([], int))
+    count = len(file.heads)
+    again = data.draw(st.lists(st.integers(0, count - 1), max_size=9))
+    file.add(file.heads[again], [file.readouts[line] for line in again])
+    for name in data.draw(st.lists(st.sampled_from(JUNK), max_size=4)):
+        line = data.draw(st.integers(0, count - 1))
+        length = data.draw(st.integers(1, 2 * ROWS))
+        head = file.heads[[line]].copy()
+        head["number_of_samples"], head["idx"]["kspace_encode_step_1"] = length, data.draw(st.integers(0, 2**16 - 1))
+        # Few alike samples of noise have no covariance: nothing is whitened.
+        file.add(head, [np.ones((2, length), np.complex64)], name)
+    other = file.heads[:count].copy()
+    other["idx"][data.draw(st.sampled_from(["contrast", "repetition", "phase", "set"]))] = 1
+    file.add(other, [np.full_like(line, 9) for line in file.readouts[:count]])
+    for line in range(len(file.heads)):
+        file.heads["flags"][line] |= flag(*data.draw(st.sets(st.sampled_from(HARMLESS))))
+    order = data.draw(st.permutations(range(len(file.heads))))
+    file.heads, file.readouts = file.heads[order], [file.readouts[line] for line in order]
+    found = kspace.read(file.save(tmp_path_factory.mktemp("mrd") / "scan.h5"))
+    assert_allclose(found.samples[..., lines], whole.samples[..., lines], rtol=1e-5, atol=1e-7)
+    assert_array_equal(np.flatnonzero(found.mask.any(axis=(0, 1))), lines)
 
 
 def test_partial_fourier_puts_the_central_line_on_dc(full: KSpace, saved: Callable[[MrdFile], Path]) -> None:
@@ -287,12 +373,29 @@ def test_geometry_is_of_the_answer(full: KSpace, saved: Callable[[MrdFile], Path
     ],
     ids=["unset", "parallel", "no unit vector", "slices differ", "NaN"],
 )
-def test_directions_that_make_no_grid_give_no_geometry(
+def test_directions_that_make_no_grid_leave_sizes(
     full: KSpace, saved: Callable[[MrdFile], Path], change: Callable[[ndarray], None]
 ) -> None:
     file = MrdFile.of(full)
     change(file.heads)
+    geometry = kspace.read(saved(file)).geometry
+    assert geometry is not None
+    assert not geometry.placed
+    assert (geometry.spacing, geometry.thickness) == (file.spacing, file.thickness)
+
+
+def test_without_a_field_of_view_there_is_no_geometry(full: KSpace, saved: Callable[[MrdFile], Path]) -> None:
+    file = MrdFile.of(full)
+    file.spacing = (0, 0)
     assert kspace.read(saved(file)).geometry is None
+
+
+def test_the_trajectory_of_another_encoding_does_not_matter(full: KSpace, saved: Callable[[MrdFile], Path]) -> None:
+    file = MrdFile.of(full)
+    first, second = file.header().split("</encoding>")
+    another = first[first.index("<encoding>") :].replace("cartesian", "spiral")
+    file.xml = f"{first}</encoding>{another}</encoding>{second}"
+    assert_array_equal(kspace.read(saved(file)).samples, full.samples)
 
 
 @few
@@ -493,16 +596,14 @@ def test_absent_lines_of_a_real_scan_are_not_measured(data: Path) -> None:
     assert not quarter.samples[..., ~quarter.mask[0, 0]].any()
 
 
-def test_real_calibration_lines_are_read(data: Path) -> None:
+def test_real_calibration_lines_are_a_scan_of_their_own(data: Path) -> None:
+    """Some were measured twice, and differ: 6 degrees of phase, noise."""
     found = kspace.read(data / "kspace" / "phantom_grappa_16ch.mrd.h5")
-    lines = found.mask[0].all(axis=0)
-    assert_array_equal(np.flatnonzero(lines), sorted({*range(1, 62, 2), *range(17, 41)}))
-    centre = slice(17, 42)
-    assert lines[centre].all()
+    assert_array_equal(np.flatnonzero(found.mask[0].all(axis=0)), range(1, 62, 2))
+    assert found.calibration is not None
+    assert_array_equal(np.flatnonzero(found.calibration.mask[0].all(axis=0)), range(17, 41))
     # The object, a ball of 11 of 25.6 cm across, stands in the middle of air.
-    calibration = np.zeros_like(found.samples)
-    calibration[..., centre] = found.samples[..., centre]
-    image = rss(KSpace(calibration, found.mask, found.image_shape))[0]
+    image = rss(found.calibration)[0]
     assert image[24:40, 24:40].mean() > 5 * image[:8].mean()
 
 

@@ -82,6 +82,13 @@ def test_without_geometry_voxels_are_millimetres(tmp_path: Path) -> None:
     assert_array_equal(read.pixels, images(None, 3).pixels)
 
 
+def test_sizes_alone_claim_no_place_in_a_scanner(tmp_path: Path) -> None:
+    volume, _ = through(tmp_path, images(Geometry.unplaced(3, (5, 7), (0.5, 0.7), 4.0), 3))
+    assert_allclose(volume.header.get_zooms(), (0.5, 0.7, 4.0))
+    assert nib.nifti1.xform_codes.label[int(volume.header["sform_code"])] != "scanner"
+    assert_allclose(volume.affine @ [2, 3, 1, 1], [0, 0, 0, 1], atol=1e-6)  # the middle is the origin
+
+
 def axial(heights: list[float]) -> Geometry:
     return Geometry(np.outer(heights, [0, 0, 1]), np.eye(3)[:2], (1.0, 1.0), 1.0)
 
