@@ -64,6 +64,9 @@ def reconstruct(
     role: RoleOption = Role.student,
     model: ModelOption = None,
     file_format: Annotated[Format, typer.Option("--format")] = Format.h5,
+    contrast: Annotated[int, typer.Option(min=0, help="Of an ISMRMRD file, counted from 0.")] = 0,
+    repetition: Annotated[int, typer.Option(min=0, help="Of an ISMRMRD file, counted from 0.")] = 0,
+    coils: Annotated[int | None, typer.Option(min=1, help="Virtual coils; by default what keeps the signal.")] = None,
     models: ModelsOption = MODELS,
 ) -> None:
     """Undersampled k-space to images."""
@@ -72,12 +75,13 @@ def reconstruct(
     from kdmri.runtime import Reconstructor
     from kdmri.runtime.model import load_model
 
-    measured = kspace.read(_existing(source))
+    measured = kspace.read(_existing(source), contrast=contrast, repetition=repetition)
     chosen = bundle.choose(bundle.load_all(models), "reconstruction", role=role, model=model)
-    images = Reconstructor(load_model(chosen)).reconstruct(measured)
+    images = Reconstructor(load_model(chosen)).reconstruct(measured, coils=coils)
     target = output or source.with_name(f"{source.name.removesuffix('.h5')}_{role}{outputs.SUFFIXES[file_format]}")
     outputs.write(images, target, file_format, model=chosen.manifest.reference, acceleration=measured.acceleration)
-    _said(f"{len(images.pixels)} slices, acceleration {measured.acceleration:.2f}, {chosen.manifest.reference}", target)
+    told = "the plain image: nothing is missing" if measured.complete else f"acceleration {measured.acceleration:.2f}"
+    _said(f"{len(images.pixels)} slices, {told}, {chosen.manifest.reference}", target)
 
 
 @app.command()

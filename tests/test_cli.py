@@ -13,6 +13,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from kdmri.formats import fastmri
+from tests.formats.mrd_files import MrdFile
 from tests.scans import phantom, scan
 
 KDMRI = Path(sys.executable).with_name("kdmri")
@@ -60,6 +61,24 @@ def test_reconstruct(full: Path, tmp_path: Path, file_format: str) -> None:
         "dicom": lambda: pydicom.dcmread(target).pixel_array.shape,
     }
     assert shapes[file_format]() == (64, 80)
+
+
+def test_reconstruct_a_chosen_repetition_with_chosen_coils(tmp_path: Path) -> None:
+    file = MrdFile.of(scan(phantom(48, 48), coils=4))
+    again = file.heads.copy()
+    again["idx"]["repetition"] = 1
+    file.add(again, [3 * readout for readout in file.readouts])
+    path = file.save(tmp_path / "scan.h5")
+    for number in (0, 1):
+        target = tmp_path / f"{number}.h5"
+        done = kdmri("reconstruct", path, "-o", target, "--repetition", number, "--coils", 3)
+        assert done.returncode == 0, done.stderr
+        assert "the plain image: nothing is missing" in done.stderr
+    first, second = (h5py.File(tmp_path / f"{number}.h5")["reconstruction"][()] for number in (0, 1))
+    np.testing.assert_allclose(second, 3 * first, rtol=1e-4, atol=1e-4)
+    done = kdmri("reconstruct", path, "--contrast", 1)
+    assert done.returncode == 1
+    assert done.stderr == "kdmri: expected a contrast from 0 to 0, those of the file, got 1\n"
 
 
 def test_super_resolve_a_file_a_folder_and_a_zip(tmp_path: Path) -> None:
