@@ -8,6 +8,7 @@ from fastapi import Response
 from jaxtyping import Float32
 from numpy import ndarray
 
+from kdmri import quality
 from kdmri.bundle import ROLES
 from service.comparison import Comparison, compare
 from service.inference import Answer
@@ -19,11 +20,25 @@ GAIN = 5
 """Of the difference in a picture: a student's errors are a few percent of the image, invisible in its window."""
 
 
-def headers(answers: Sequence[Answer], acceleration: float | None = None) -> dict[str, str]:
-    """Which model answered what; for two, student before teacher."""
-    models = ", ".join(answer.manifest.reference for answer in answers)
-    said = {"KDMRI-Model": models, "KDMRI-Role": BOTH if len(answers) > 1 else answers[0].manifest.role}
-    return said if acceleration is None else {**said, "KDMRI-Acceleration": f"{acceleration:.2f}"}
+def headers(answers: Sequence[Answer], role: str) -> dict[str, str]:
+    """Which models answered, and how far to trust them: the first one's figures, every one's warnings.
+
+    For a series of several sizes the first size's; for both roles the student's.
+    """
+    first = answers[0]
+    distances = quality.distances(first.quality, first.manifest)
+    # A dict for a set in order: warnings that both models share are said once.
+    warnings = dict.fromkeys(sentence for a in answers for sentence in quality.warnings(a.quality, a.manifest))
+    said = {
+        "KDMRI-Model": ", ".join(dict.fromkeys(answer.manifest.reference for answer in answers)),
+        "KDMRI-Role": role,
+        "KDMRI-Residual": f"{first.quality.residual:.3g}",
+        "KDMRI-Noise": f"{first.quality.noise:.3g}",
+        "KDMRI-Distance": ", ".join(f"{name}={octaves:.2f}" for name, octaves in distances.items()),
+    }
+    if first.quality.acceleration is not None:
+        said["KDMRI-Acceleration"] = f"{first.quality.acceleration:.2f}"
+    return {**said, "KDMRI-Warning": "; ".join(warnings)} if warnings else said
 
 
 def respond(body: bytes, kind: str, said: dict[str, str], request: Observation) -> Response:
@@ -43,7 +58,17 @@ def _own(answer: Answer, run: Observation) -> dict[str, Any]:
         "shape": list(answer.images.pixels.shape),
         "milliseconds_per_slice": round(1000 * run.model_seconds / run.slices, 3),
         "stage_milliseconds": _milliseconds(run),
+        **_quality(answer),
     }
+
+
+def _quality(answer: Answer) -> dict[str, Any]:
+    found, manifest = answer.quality, answer.manifest
+    known = {name: float(f"{value:.4g}") for name, value in vars(found).items() if value is not None}
+    distances = quality.distances(found, manifest)
+    warnings = quality.warnings(found, manifest)
+    said = {"warning": "; ".join(warnings)} if warnings else {}
+    return {**known, "distance_octaves": {name: round(octaves, 3) for name, octaves in distances.items()}, **said}
 
 
 def _milliseconds(observation: Observation) -> dict[str, float]:

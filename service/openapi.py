@@ -26,6 +26,21 @@ def body(*kinds: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}, **content}}}
 
 
+HEADERS = {
+    "KDMRI-Model": "name@version; for role=both the student's and the teacher's",
+    "KDMRI-Role": "student, teacher or both",
+    "KDMRI-Acceleration": "grid points over measured points, of k-space",
+    "KDMRI-Residual": "share of what was measured that is not in the answer, as a ratio of norms",
+    "KDMRI-Noise": "standard deviation of the input's noise, relative to bright tissue",
+    "KDMRI-Distance": "factors of two by which the input lies outside what the model was trained on, by quantity",
+    "KDMRI-Warning": "why the answer may be worse than the model card says; absent where nothing suggests so",
+    "Server-Timing": "milliseconds of each stage",
+    "X-Request-ID": "the request's, or a new one",
+}
+
+
 def answered(*kinds: str, description: str) -> Described:
-    """The types answered, by the client's Accept, and the problems."""
-    return {200: {"description": description, "content": {kind: {} for kind in kinds}}, **PROBLEMS}
+    """The types answered, by the client's Accept, with their headers, and the problems."""
+    headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS.items()}
+    content: dict[str, Any] = {kind: {} for kind in kinds}
+    return {200: {"description": description, "headers": headers, "content": content}, **PROBLEMS}

@@ -1,13 +1,13 @@
 """The two operations. Thin: receive, run, answer; errors.py answers failures, telemetry.py measures."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Annotated
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
 
-from kdmri.bundle import Manifest
 from kdmri.errors import InvalidRequest
 from kdmri.formats import derived, kspace
 from kdmri.formats.dicom import DicomSeries, read, read_zip
@@ -56,18 +56,14 @@ async def reconstruct(
             measured = await run_sync(_read_kspace, parts, state.settings.max_unpacked_mb * 2**20)
         job = reconstruction(measured)
         found = [await infer(job, one, state.scheduler, stage) for one in chosen]
-        more: dict[str, float] = {"acceleration": round(measured.acceleration, 3)}
         with stage("encode"):
             if len(found) > 1:
-                content = await run_sync(_both, found, stage, kind, more)
+                content = await run_sync(_both, found, stage, kind)
             else:
                 content, kind = await run_sync(_reconstructed, found[0], stage, kind, measured.acceleration)
-        said = answers.headers(found, measured.acceleration)
-        if warning := outside_training(measured, found[0].manifest):
-            said["KDMRI-Warning"] = warning
         if role != BOTH and (other := state.shadow.drawn(found[0])):
             after.add_task(state.shadow.offer, partial(shadow.of_reconstruction, measured, found[0], other))
-        return answers.respond(content, kind, said, stage)
+        return answers.respond(content, kind, answers.headers(found, stage.role), stage)
 
 
 @router.post(
@@ -102,35 +98,32 @@ async def super_resolve(
         ]
         with stage("encode"):
             if role == BOTH:
-                content = await run_sync(_both, found, stage, kind, {"scale": float(scale)})
+                content = await run_sync(_both, found, stage, kind)
             else:
                 content, kind = await run_sync(_super_resolved, groups, found, stage, kind, scale)
         if role != BOTH and (other := state.shadow.drawn(found[0])):
             first = groups[0].images
             after.add_task(state.shadow.offer, partial(shadow.of_super_resolution, first, scale, found[0], other))
-        return answers.respond(content, kind, answers.headers(found[: len(chosen)]), stage)
-
-
-def outside_training(measured: KSpace, manifest: Manifest) -> str | None:
-    """Says so where the acceleration is not one that the model was trained for."""
-    low, high = manifest.trained_on["accelerations"]
-    found = measured.acceleration
-    if found < 1.01:
-        return "k-space is fully sampled: the answer is the plain image"
-    if found > high * 1.15:
-        return f"acceleration {found:.1f} is outside the trained range {low:g} to {high:g}"
-    return None
+        return answers.respond(content, kind, answers.headers(found, stage.role), stage)
 
 
 def _read_kspace(parts: Sequence[Part], max_bytes: int) -> KSpace:
     if len(parts) != 1:
         raise InvalidRequest(f"expected one k-space file, got {len(parts)}")
-    return kspace.read(parts[0].file, max_bytes=max_bytes)
+    with parts[0].file as file:
+        return kspace.read(file, max_bytes=max_bytes)
 
 
 def _read_dicom(parts: Sequence[Part], max_bytes: int, scale: int) -> list[DicomSeries]:
     # An answer is scale^2 as large, float32 while it is worked on and 16 bit twice on its way out.
     max_pixels = max_bytes // (8 * max(scale, 1) ** 2)
+    with ExitStack() as files:
+        for part in parts:
+            files.enter_context(part.file)
+        return _series(parts, max_bytes, max_pixels)
+
+
+def _series(parts: Sequence[Part], max_bytes: int, max_pixels: int) -> list[DicomSeries]:
     zipped = parts[0].file.read(4) == b"PK\x03\x04"
     parts[0].file.seek(0)
     if zipped and len(parts) == 1:
@@ -147,7 +140,7 @@ def _offered(groups: Sequence[DicomSeries], request: Request) -> tuple[str, ...]
 
 
 def _reconstructed(answer: Answer, stage: Observation, kind: str, acceleration: float) -> tuple[bytes, str]:
-    figures = {**answers.figures(answer, stage), "acceleration": round(acceleration, 3)}
+    figures = answers.figures(answer, stage)
     if kind in (DICOM, ZIP):
         model = answer.manifest.reference
         return wire.dicom(derived.reconstructed(answer.images, model=model, acceleration=acceleration), kind)
@@ -172,8 +165,8 @@ def _super_resolved(
     return wire.dicom(datasets, kind)
 
 
-def _both(pair: Sequence[Answer], stage: Observation, kind: str, more: dict[str, float]) -> bytes:
+def _both(pair: Sequence[Answer], stage: Observation, kind: str) -> bytes:
     if kind == PNG:
         return wire.preview(Images(answers.side_by_side(pair)))
-    figures = {**answers.figures_of_both(pair, answers.compared(pair), stage), **more}
+    figures = answers.figures_of_both(pair, answers.compared(pair), stage)
     return wire.hdf5(answers.datasets_of_both(pair), figures) if kind == HDF5 else wire.figures_json(figures)

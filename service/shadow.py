@@ -50,10 +50,14 @@ class Sample:
 def of_reconstruction(measured: KSpace, live: Answer, other: Bundle) -> Sample:
     """The middle slices of a scan, a batch at most."""
     kept = _middle(len(measured.samples), BATCH_SAMPLES // measured.samples[0].size)
-    mask = measured.mask if len(measured.mask) == 1 else measured.mask[kept].copy()
-    # Copies: a view would keep the whole scan in memory.
-    part = KSpace(measured.samples[kept].copy(), mask, measured.image_shape)
+    part = _copied(measured.part(kept))
     return Sample("reconstruct", reconstruction(part), _cut(live, kept), other)
+
+
+def _copied(part: KSpace) -> KSpace:
+    """Arrays of its own: views would keep the whole scan in memory."""
+    calibration = part.calibration and _copied(part.calibration)
+    return replace(part, samples=part.samples.copy(), mask=part.mask.copy(), calibration=calibration)
 
 
 def of_super_resolution(images: Images, scale: int, live: Answer, other: Bundle) -> Sample:
@@ -64,7 +68,7 @@ def of_super_resolution(images: Images, scale: int, live: Answer, other: Bundle)
 
 
 def _middle(count: int, at_most: int) -> slice:
-    """Up to `at_most` slices; their middle one is that of all `count`, from which the coils are compressed."""
+    """Up to `at_most` slices around the middle one, where there is most to see."""
     kept = min(count, max(at_most, 1))
     start = count // 2 - kept // 2
     return slice(start, start + kept)
@@ -126,7 +130,7 @@ class Shadow:
         stage = _Polite(self._wait)
         self._wait()
         arrived = self._scheduler.arrived
-        again = sample.job(model, stage).pixels
+        again = sample.job.run(model, stage).pixels
         undisturbed = arrived == self._scheduler.arrived
         self._wait()
         live, seconds = sample.live, stage.model_seconds / len(again)

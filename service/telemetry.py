@@ -15,7 +15,9 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from kdmri.bundle import ROLES
+from kdmri import quality
+from kdmri.bundle import ROLES, Manifest
+from kdmri.quality import Quality
 from kdmri.runtime.stages import StageName
 from service.comparison import Comparison
 from service.errors import status_of
@@ -30,6 +32,9 @@ SLICE_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.125, 0.
 PSNR_DB = (15, 20, 25, 27.5, 30, 32.5, 35, 37.5, 40, 42.5, 45, 50, 60, 80, 100)
 SSIM = (0.5, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999, 1)
 SPEEDUP = (0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5, 3, 4, 6, 10)
+RESIDUAL_RATIO = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1)
+NOISE_RATIO = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5)
+OCTAVES = (0, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 8)
 STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
 REQUESTS = Counter("kdmri_requests", "Requests answered.", ["operation", "role", "status"], registry=REGISTRY)
@@ -88,6 +93,30 @@ SHADOW_SPEEDUP = Histogram(
 SHADOW_DROPPED = Counter(
     "kdmri_shadow_dropped", "Sampled requests that there was no room to run again.", registry=REGISTRY
 )
+RESIDUAL = Histogram(
+    "kdmri_quality_residual_ratio",
+    "Share of what was measured that is not in the answer, as a ratio of norms.",
+    ["operation", "role"],
+    buckets=RESIDUAL_RATIO,
+    registry=REGISTRY,
+)
+NOISE = Histogram(
+    "kdmri_quality_noise_ratio",
+    "Standard deviation of the input's noise, relative to bright tissue.",
+    ["operation"],
+    buckets=NOISE_RATIO,
+    registry=REGISTRY,
+)
+DISTANCE = Histogram(
+    "kdmri_quality_distance_octaves",
+    "Factors of two by which an input lies outside what the model was trained on; 0 inside.",
+    ["operation", "quantity"],
+    buckets=OCTAVES,
+    registry=REGISTRY,
+)
+WARNED = Counter(
+    "kdmri_quality_warnings", "Answers that carry a KDMRI-Warning.", ["operation", "role"], registry=REGISTRY
+)
 
 BOTH = "both"
 LABELLED_ROLES = (*ROLES, BOTH)
@@ -101,9 +130,10 @@ class Observation:
     A request has one, and under it one for each model that it ran: what these see, the request's sees as well.
     """
 
-    def __init__(self, role: str = "unknown", request: "Observation | None" = None) -> None:
+    def __init__(self, operation: str = "unknown", role: str = "unknown", request: "Observation | None" = None) -> None:
+        self.operation = operation
         self.role = role
-        """Of the label: the one asked for, until the model that is chosen has another."""
+        """The one asked for, until the model that is chosen has another."""
         self.seconds: dict[StageName, float] = {}
         self.slices = 0
         self.runs: dict[str, Observation] = {}
@@ -125,7 +155,7 @@ class Observation:
 
     def run_of(self, role: str) -> "Observation":
         """What this request's model of a role takes, over all inputs of the request."""
-        return self.runs.setdefault(role, Observation(role, self))
+        return self.runs.setdefault(role, Observation(self.operation, role, self))
 
     @property
     def model_seconds(self) -> float:
@@ -141,7 +171,7 @@ class Observation:
 def observed(operation: str, role: str) -> Iterator[Observation]:
     """Count and time one request, whatever becomes of it."""
     started = time.perf_counter()
-    observation = Observation(role if role in LABELLED_ROLES else "unknown")
+    observation = Observation(operation, role if role in LABELLED_ROLES else "unknown")
     status = HTTPStatus.OK
     try:
         yield observation
@@ -157,6 +187,16 @@ def observed(operation: str, role: str) -> Iterator[Observation]:
         for run in observation.runs.values() if status == HTTPStatus.OK else ():
             SLICES.labels(operation, run.role).inc(run.slices)
             SLICE_DURATION.labels(operation, run.role).observe(run.model_seconds / run.slices)
+
+
+def assessed(operation: str, manifest: Manifest, found: Quality) -> None:
+    """Count what is known of an answer's quality."""
+    RESIDUAL.labels(operation, manifest.role).observe(found.residual)
+    NOISE.labels(operation).observe(found.noise)
+    for quantity, octaves in quality.distances(found, manifest).items():
+        DISTANCE.labels(operation, quantity).observe(octaves)
+    if quality.warnings(found, manifest):
+        WARNED.labels(operation, manifest.role).inc()
 
 
 def shadowed(operation: str, comparison: Comparison, *, timed: bool) -> None:

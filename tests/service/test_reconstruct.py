@@ -14,6 +14,7 @@ from kdmri.formats import fastmri, kspace
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model
 from tests.scans import phantom, scan
+from tests.service.test_operations import value
 
 
 def as_part(path: Path) -> dict[str, tuple[str, bytes]]:
@@ -87,3 +88,32 @@ def test_a_model_by_name(client: TestClient, kspace_file: Path, models: dict[tup
     for model in (wanted.name, wanted.reference):
         answer = client.post("/reconstruct", params={"model": model}, files=as_part(kspace_file))
         assert answer.headers["kdmri-model"] == wanted.reference
+
+
+def test_quality_is_answered_and_exported(client: TestClient, kspace_file: Path) -> None:
+    """One definition: headers, figures and the histograms' sums say the same."""
+    labels = {"operation": "reconstruct"}
+    names = ("kdmri_quality_residual_ratio", "kdmri_quality_noise_ratio", "kdmri_quality_distance_octaves")
+    before = [value(client, f"{name}_sum", **labels) for name in names]
+    warned = value(client, "kdmri_quality_warnings_total", **labels)
+    answer = client.post("/reconstruct", files=as_part(kspace_file), headers={"accept": "application/json"})
+    found = answer.json()
+    after = [value(client, f"{name}_sum", **labels) for name in names]
+    sums = [found["residual"], found["noise"], sum(found["distance_octaves"].values())]
+    assert_allclose(np.subtract(after, before), sums, atol=2e-3)
+    assert float(answer.headers["kdmri-residual"]) == pytest.approx(found["residual"], rel=1e-2)
+    assert float(answer.headers["kdmri-noise"]) == pytest.approx(found["noise"], rel=1e-2)
+    listed = dict(entry.split("=") for entry in answer.headers["kdmri-distance"].split(", "))
+    assert {name: float(octaves) for name, octaves in listed.items()} == pytest.approx(
+        found["distance_octaves"], abs=0.01
+    )
+    assert answer.headers["kdmri-warning"] == found["warning"]
+    assert "columns 80 is outside the trained range" in found["warning"]
+    assert value(client, "kdmri_quality_warnings_total", **labels) == warned + 1
+
+
+def test_openapi_describes_the_headers(client: TestClient, kspace_file: Path) -> None:
+    answered = client.post("/reconstruct?role=both", files=as_part(kspace_file)).headers
+    said = {name for name in answered if name not in ("content-type", "content-length")}
+    described = client.get("/openapi.json").json()["paths"]["/reconstruct"]["post"]["responses"]["200"]["headers"]
+    assert said <= {name.lower() for name in described}

@@ -17,6 +17,7 @@ from pydicom.data import get_testdata_file
 
 from kdmri.bundle import Bundle
 from kdmri.metrics import psnr
+from kdmri.quality import Quality
 from kdmri.records import Images
 from kdmri.runtime import Reconstructor, SuperResolver
 from kdmri.runtime.model import Model
@@ -32,6 +33,7 @@ from service.telemetry import Observation
 from tests.scans import phantom, scan
 from tests.service.test_operations import value
 
+UNKNOWN = Quality(0, 0, 0, 0)
 PATIENCE = 60.0
 """Seconds after which a test that waits for an event has failed."""
 
@@ -93,10 +95,10 @@ def test_slices_run_again_by_the_same_model_come_out_the_same(
     measured = scan(images, coils=coils, acceleration=3)
     monkeypatch.setattr("service.shadow.BATCH_SAMPLES", 3 * measured.samples[0].size)
     model = models["reconstruction", "student"]
-    live = Answer(model.manifest, Reconstructor(model).reconstruct(measured), 1)
+    live = Answer(model.manifest, Reconstructor(model).reconstruct(measured), 1, UNKNOWN)
     sample = shadow.of_reconstruction(measured, live, bundles[0])
     assert len(sample.live.images.pixels) == 3
-    assert_allclose(sample.job(model, Observation()).pixels, sample.live.images.pixels, atol=1e-4)
+    assert_allclose(sample.job.run(model, Observation()).pixels, sample.live.images.pixels, atol=1e-4)
 
 
 def test_super_resolved_slices_come_out_the_same(
@@ -105,10 +107,10 @@ def test_super_resolved_slices_come_out_the_same(
     monkeypatch.setattr("service.shadow.BATCH_PIXELS", 2 * 64 * 64)
     model = models["super-resolution", "student"]
     images = Images(np.concatenate([phantom(32, 32) * brightness for brightness in (1, 3, 2, 5)]))
-    live = Answer(model.manifest, SuperResolver(model).super_resolve(images, 2), 1)
+    live = Answer(model.manifest, SuperResolver(model).super_resolve(images, 2), 1, UNKNOWN)
     sample = shadow.of_super_resolution(images, 2, live, bundles[0])
     assert len(sample.live.images.pixels) == 2
-    assert_allclose(sample.job(model, Observation()).pixels, sample.live.images.pixels, atol=1e-5)
+    assert_allclose(sample.job.run(model, Observation()).pixels, sample.live.images.pixels, atol=1e-5)
 
 
 class Noticed(threading.Event):
@@ -141,11 +143,11 @@ def slot(
 
 
 @pytest.fixture
-def sample_of(models: dict[tuple[str, str], Model], bundles: list[Bundle]) -> Callable[[Job], Callable[[], Sample]]:
-    """A sample of a student's live answer with the given job."""
+def sample_of(models: dict[tuple[str, str], Model], bundles: list[Bundle]) -> Callable[..., Callable[[], Sample]]:
+    """A sample of a student's live answer run again by the given function."""
     teacher = next(b for b in bundles if b.manifest.role == "teacher")
-    live = Answer(models["reconstruction", "student"].manifest, Images(np.ones((1, 8, 8), np.float32)), 1)
-    return lambda job: lambda: Sample("reconstruct", job, live, teacher)
+    live = Answer(models["reconstruction", "student"].manifest, Images(np.ones((1, 8, 8), np.float32)), 1, UNKNOWN)
+    return lambda run: lambda: Sample("reconstruct", Job(run, lambda _: UNKNOWN), live, teacher)
 
 
 async def begun(event: threading.Event) -> None:

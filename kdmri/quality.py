@@ -1,0 +1,152 @@
+"""Quality that needs no truth: how well an answer fits what was measured, and how far the input is from training.
+
+Figures are relative to bright tissue (`scaling.intensity_scale`), so that they don't depend on the input's units.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Complex
+from torch import Tensor
+
+from kdmri.bundle import Manifest
+from kdmri.fourier import fft2c
+from kdmri.records import Images, KSpace
+from kdmri.resampling import downsample
+from kdmri.scaling import intensity_scale
+
+EDGE = 0.05
+"""Share of the readout at either end that noise is read from: next to no signal is left there."""
+NORMAL_MEDIAN = 0.6745
+"""The median of |x| for a standard normal x."""
+FAR = 8.0
+"""Octaves: what lies further from the training data than this is as foreign as can be."""
+TOLERANCE = 0.25
+"""Octaves beyond a trained range that are not warned of: acceleration 10.7 where 9 was the largest seen."""
+FULLY_SAMPLED = 1.01
+"""Acceleration below which nothing is missing."""
+
+INTENSITY = {"reconstruction": (0.048, 0.483), "super-resolution": (0.057, 0.361)}
+CONTRAST = {"reconstruction": (0.684, 3.74), "super-resolution": (0.895, 3.21)}
+"""What training examples hold, 1st to 99th percentile: 1,600 drawn as in recipes/reconstruction.toml, all slices for
+super-resolution. A manifest that says `intensity` or `contrast` in `trained_on` speaks for itself."""
+RESIDUAL = 0.25
+"""Twice the largest of the real scans at hand (16 coils, fully sampled: 0.12). A manifest may say `residual`, too."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What can be said of an answer from the input alone."""
+
+    residual: float
+    """|y - A x| over |y|, x the answer, y the measurement: 0 where measured samples are replaced."""
+    noise: float
+    """Standard deviation of the noise in a measured sample (its real part, and its imaginary part)."""
+    intensity: float
+    """Mean magnitude of a slice."""
+    contrast: float
+    """Standard deviation of the magnitude within a slice, over its mean."""
+    acceleration: float | None = None
+    columns: int | None = None
+    """Size of the phase-encode axis; None with `acceleration` where images, not k-space, were given."""
+
+
+def of_reconstruction(images: Images, kspace: KSpace) -> Quality:
+    """The quality of images reconstructed from k-space."""
+    middle = len(kspace.samples) // 2
+    deviation = noise(torch.from_numpy(kspace.samples[middle])) / _scale(images, middle)
+    columns = kspace.samples.shape[-1]
+    return Quality(images.residual or 0.0, deviation, *statistics(images), kspace.acceleration, columns)
+
+
+def of_super_resolution(images: Images, source: Images, scale: int) -> Quality:
+    """The quality of images on a grid `scale` times finer than their source's, whose k-space is the measurement."""
+    coarse = torch.from_numpy(source.pixels)
+    departure = downsample(torch.from_numpy(images.pixels), scale) - coarse
+    residual = float(torch.linalg.vector_norm(departure)) / (float(torch.linalg.vector_norm(coarse)) or 1)
+    middle = len(coarse) // 2
+    deviation = noise(fft2c(coarse[middle : middle + 1].to(torch.complex64))) / _scale(source, middle)
+    return Quality(residual, deviation, *statistics(images))
+
+
+def noise(samples: Complex[Tensor, "coil row column"]) -> float:
+    """Standard deviation of complex Gaussian noise, by the median of what the corners of k-space hold.
+
+    Corners: the ends of the readout (the rows) on lines of the outer half, where even sharp edges leave little signal.
+    Zeros are left out: lines that were not measured, parts of a readout that were filled in. 0 where nothing is left.
+    """
+    held = (samples != 0).any(dim=-1).any(dim=0).nonzero().flatten()
+    if len(held) == 0:
+        return 0.0
+    first, last = int(held[0]), int(held[-1]) + 1
+    rows = max(1, round(EDGE * (last - first)))
+    ends = torch.cat([samples[:, first : first + rows], samples[:, last - rows : last]], dim=1)
+    quarter = ends.shape[-1] // 4
+    corners = torch.cat([ends[..., :quarter], ends[..., -quarter:]], dim=-1)
+    found = corners[corners != 0] if corners.any() else ends[ends != 0]
+    return float(torch.view_as_real(found).abs().median()) / NORMAL_MEDIAN
+
+
+def statistics(images: Images) -> tuple[float, float]:
+    """Intensity and contrast: means over the slices that hold anything, 0 where none does."""
+    magnitude = torch.from_numpy(images.pixels).abs()
+    relative = magnitude / intensity_scale(magnitude)
+    means = relative.mean(dim=(-2, -1))
+    full = means > 0
+    if not full.any():
+        return 0.0, 0.0
+    deviations = relative.std(dim=(-2, -1))
+    return float(means[full].mean()), float((deviations[full] / means[full]).mean())
+
+
+def _scale(images: Images, index: int) -> float:
+    return float(intensity_scale(torch.from_numpy(images.pixels[index : index + 1])))
+
+
+def ranges(manifest: Manifest) -> dict[str, tuple[float, float]]:
+    """What a model was trained on, by the names of Quality's fields: the one place that says what is usual."""
+    trained, task = manifest.trained_on, manifest.task
+    stated = {
+        "acceleration": trained.get("accelerations"),
+        "columns": trained.get("columns"),
+        "noise": (0.0, trained["noise"]) if "noise" in trained else None,
+        "intensity": trained.get("intensity", INTENSITY[task]),
+        "contrast": trained.get("contrast", CONTRAST[task]),
+    }
+    return {name: (float(min(span)), float(max(span))) for name, span in stated.items() if span is not None}
+
+
+def distances(quality: Quality, manifest: Manifest) -> dict[str, float]:
+    """Octaves (factors of two) that each figure lies outside what a model was trained on: 0 inside, FAR at most."""
+    found = vars(quality)
+    return {
+        name: _octaves(found[name], low, high)
+        for name, (low, high) in ranges(manifest).items()
+        if found[name] is not None
+    }
+
+
+def _octaves(value: float, low: float, high: float) -> float:
+    if low <= value <= high:
+        return 0.0
+    nearest = high if value > high else low
+    return min(abs(math.log2(value / nearest)), FAR) if value > 0 and nearest > 0 else FAR
+
+
+def warnings(quality: Quality, manifest: Manifest) -> list[str]:
+    """A sentence for everything by which an answer may be worse than the model card's scores suggest."""
+    said, usual = [], ranges(manifest)
+    complete = quality.acceleration is not None and quality.acceleration < FULLY_SAMPLED
+    if complete:
+        said.append("k-space is fully sampled: the answer is the plain image")
+    for name, octaves in distances(quality, manifest).items():
+        value, (low, high) = vars(quality)[name], usual[name]
+        # Less missing than in training is no reason to worry.
+        easier = name == "acceleration" and value < low
+        if octaves > TOLERANCE and not easier:
+            said.append(f"{name} {value:.3g} is outside the trained range {low:g} to {high:g}")
+    limit = float(manifest.trained_on.get("residual", RESIDUAL))
+    if quality.residual > limit:
+        said.append(f"{quality.residual:.0%} of what was measured is not in the answer, usual is at most {limit:.0%}")
+    return said
