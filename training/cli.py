@@ -36,12 +36,14 @@ def export(
     runs: Runs = Path("runs"),
     models: Models = Path("models"),
 ) -> None:
-    """Write a trained recipe's teacher and student as bundles, checked for parity and scored on the test split."""
+    """Write what a recipe trained as bundles, checked for parity and scored on the test split."""
     from training import export as bundles
     from training import recipe as recipes
 
     wanted = recipes.load(recipe)
     for role in ("teacher", "student"):
+        if not wanted.steps[role]:
+            continue
         bundle = bundles.export(wanted, role, runs, data, models)
         typer.echo(f"{bundle.manifest.reference} -> {bundle.folder}")
 

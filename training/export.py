@@ -50,7 +50,7 @@ class PlanesLast(nn.Module):
 def export_network(network: nn.Module, folder: Path) -> None:
     """Write one ONNX graph a cascade and the data-consistency module."""
     folder.mkdir(parents=True, exist_ok=True)
-    planes = network.cascades[0].convolutions[0].in_channels
+    planes = network.cascades[0].planes
     sizes = {name: torch.export.Dim(name, min=1) for name in ("batch", "row", "column")}
     for number, denoiser in enumerate(network.cascades, start=1):
         torch.onnx.export(
@@ -95,7 +95,7 @@ def export(recipe: Recipe, role: Role, runs: Path, data: Path, models: Path) -> 
     manifest = manifest.model_copy(update={"parity": parity, "scores": scores})
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
     (folder / "CARD.md").write_text(card(manifest))
-    log = "".join((runs / run / "log.jsonl").read_text() for run in _runs(recipe))
+    log = "".join((runs / run / "log.jsonl").read_text() for run in _runs(recipe, role))
     (folder / "training_log.jsonl").write_text(log)
     return Bundle(folder, manifest)
 
@@ -122,13 +122,19 @@ def _described(recipe: Recipe, role: Role, network: nn.Module, folder: Path, sta
             "stages": stages,
             "data": DATA,
         },
-        distilled_from=None if role == "teacher" else f"{recipe.name}-teacher@{recipe.version}",
+        distilled_from=None if role == "teacher" else _teacher(recipe),
     )
 
 
-def _runs(recipe: Recipe) -> list[str]:
-    """The runs that led to the weights, first to last."""
-    return [recipe.start, recipe.run] if recipe.start else [recipe.run]
+def _runs(recipe: Recipe, role: Role) -> list[str]:
+    """The runs that led to the role's weights, first to last."""
+    return [recipe.start[role], recipe.run] if role in recipe.start else [recipe.run]
+
+
+def _teacher(recipe: Recipe) -> str:
+    """The bundle that the student learned from."""
+    run = recipe.run if recipe.steps["teacher"] else recipe.start["teacher"]
+    return f"{recipe.name}-teacher@{run.rpartition('-')[2]}"
 
 
 def _stages(recipe: Recipe, role: Role, runs: Path) -> list[dict[str, Any]]:
@@ -136,7 +142,7 @@ def _stages(recipe: Recipe, role: Role, runs: Path) -> list[dict[str, Any]]:
     names = ("teacher",) if role == "teacher" else ("attention", "student")
     return [
         _stage(runs / run / name, run, name)
-        for run in _runs(recipe)
+        for run in _runs(recipe, role)
         for name in names
         if (runs / run / name / "last.pt").exists()
     ]

@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
+from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
 from kdmri.consistency import DataConsistency, prepared
 from kdmri.fourier import ifft2c
@@ -15,11 +16,16 @@ Feature = Float[Tensor, "batch channel row column"]
 
 
 class Denoiser(nn.Module):
-    """x + CNN(x): `convolutions` 3 x 3 convolutions with ReLUs between them, `planes` channels in and out."""
+    """x + CNN(x): `convolutions` 3 x 3 convolutions with ReLUs between them, `planes` channels in and out.
 
-    def __init__(self, *, planes: int, convolutions: int, channels: int) -> None:
+    With `fold` f the convolutions see the image folded f x f pixels to a channel (pixel unshuffle, Shi et al. 2016):
+    f times the view, and room for f times the channels at the same cost.
+    """
+
+    def __init__(self, *, planes: int, convolutions: int, channels: int, fold: int = 1) -> None:
         super().__init__()
-        widths = [planes, *[channels] * (convolutions - 1), planes]
+        self.planes, self.fold = planes, fold
+        widths = [planes * fold**2, *[channels] * (convolutions - 1), planes * fold**2]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(wide_in, wide_out, 3, padding=1) for wide_in, wide_out in pairwise(widths)
         )
@@ -32,20 +38,35 @@ class Denoiser(nn.Module):
 
     def forward(self, image: Float[Tensor, "batch plane row column"]) -> Float[Tensor, "batch plane row column"]:
         """The denoised image."""
-        hidden = image
+        rows, columns = image.shape[-2:]
+        hidden = self._folded(image) if self.fold > 1 else image
         for convolution in self.convolutions[:-1]:
             hidden = torch.relu(convolution(hidden))
-        return image + self.convolutions[-1](hidden).to(image.dtype)
+        detail = self.convolutions[-1](hidden)
+        if self.fold > 1:
+            detail = pixel_shuffle(detail, self.fold)[..., :rows, :columns]
+        return image + detail.to(image.dtype)
+
+    def _folded(self, image: Float[Tensor, "batch plane row column"]) -> Float[Tensor, "batch folded r c"]:
+        """Sizes that `fold` does not divide are filled up with zeros, as convolutions see the outside anyway."""
+        more = self.fold - 1
+        rows, columns = ((size + more) // self.fold * self.fold for size in image.shape[-2:])
+        return pixel_unshuffle(pad(image, (0, more, 0, more))[..., :rows, :columns], self.fold)
 
 
 class DCCNN(nn.Module):
-    """Cascades of a denoiser and data consistency: x <- DC(x + CNN(x)) (Schlemper et al. 2017; KD-MRI's D5C5, D5C3)."""
+    """Cascades of a denoiser and data consistency: x <- DC(x + CNN(x)) (Schlemper et al. 2017; KD-MRI's D5C5, D5C3).
 
-    def __init__(self, *, cascades: int, convolutions: int, channels: int) -> None:
+    `shared` cascades have one denoiser's weights between them.
+    """
+
+    def __init__(self, *, cascades: int, convolutions: int, channels: int, fold: int = 1, shared: bool = False) -> None:
         super().__init__()
-        self.cascades = nn.ModuleList(
-            Denoiser(planes=2, convolutions=convolutions, channels=channels) for _ in range(cascades)
-        )
+        different = [
+            Denoiser(planes=2, convolutions=convolutions, channels=channels, fold=fold)
+            for _ in range(1 if shared else cascades)
+        ]
+        self.cascades = nn.ModuleList(different * cascades if shared else different)
         self.consistency = DataConsistency()
         self.register_buffer("step", torch.ones(()))
 

@@ -1,7 +1,7 @@
 """A recipe: every number of a training run, read from one TOML file."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,14 +25,14 @@ class Recipe:
     task: Literal["reconstruction", "super-resolution"]
     version: str
     seed: int
-    teacher: dict[str, int]
-    student: dict[str, int]
+    teacher: dict[str, Any]
+    student: dict[str, Any]
     data: Simulation | Truncation
     distillation: dict[str, Any]
     steps: dict[str, int]
     optimiser: dict[str, float]
-    start: str | None = None
-    """The run, <name>-<version>, whose weights this one goes on from; from scratch without."""
+    start: dict[str, str] = field(default_factory=dict)
+    """By role, the run <name>-<version> whose weights this one goes on from; from scratch without."""
 
     @property
     def run(self) -> str:

@@ -17,7 +17,8 @@ def run(recipe: Recipe, data: Path, runs: Path, fabric: Fabric) -> tuple[nn.Modu
     folder = runs / recipe.run
     train, validation = (load_slices(data, split, runs / "cache") for split in ("train", "val"))
     teacher, student = (_network(recipe, role, runs) for role in ("teacher", "student"))
-    supervise(recipe, teacher, train, validation, folder / "teacher", fabric, steps=recipe.steps["teacher"])
+    if recipe.steps["teacher"]:
+        supervise(recipe, teacher, train, validation, folder / "teacher", fabric, steps=recipe.steps["teacher"])
     distil(recipe, student, teacher, train, validation, folder, fabric)
     return teacher, student
 
@@ -31,6 +32,6 @@ def weights(run: Path, role: Role) -> dict[str, Tensor]:
 def _network(recipe: Recipe, role: Role, runs: Path) -> nn.Module:
     torch.manual_seed(recipe.seed)
     network = recipe.network(role).to(memory_format=torch.channels_last)
-    if recipe.start:
-        network.load_state_dict(weights(runs / recipe.start, role))
+    if role in recipe.start:
+        network.load_state_dict(weights(runs / recipe.start[role], role))
     return network

@@ -67,7 +67,7 @@ def test_a_run_goes_on_from_another(tiny: Recipe, fabric: Fabric, tmp_path: Path
     onward = replace(
         tiny,
         version="9.0.0",
-        start=tiny.run,
+        start={"teacher": tiny.run, "student": tiny.run},
         steps={"teacher": 1, "attention": 0, "student": 1},
         optimiser={"learning_rate": 0.0},
     )
