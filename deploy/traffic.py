@@ -56,8 +56,8 @@ def mixed(client: httpx2.Client) -> None:
     reconstruct(client, "student", b"not HDF5")
 
 
-def crowd(client: httpx2.Client, size: int) -> list[int]:
+def crowd(client: httpx2.Client, size: int, body: bytes | None = None) -> list[int]:
     """The statuses of as many requests at a time."""
     with ThreadPoolExecutor(size) as pool:
-        sent = [pool.submit(reconstruct, client, "teacher") for _ in range(size)]
+        sent = [pool.submit(reconstruct, client, "teacher", body) for _ in range(size)]
         return [answer.result().status_code for answer in sent]

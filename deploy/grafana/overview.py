@@ -1,9 +1,11 @@
 """Is it up, is it quick, does it fail."""
 
+from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from panels import CHOSEN, RECENT, WHOLE, figure, graph, limits, models, page, quantile, stacked
 
 REQUESTS, REQUEST, SLICES = "kdmri_requests_total", "kdmri_request_duration_seconds", "kdmri_slices_total"
+OPERATION = 'operation=~"$operation"'
 
 
 def dashboard() -> Dashboard:
@@ -85,11 +87,40 @@ def dashboard() -> Dashboard:
                 width=12,
             ),
             models(width=12),
+            graph(
+                "Not in keeping with what was measured",
+                "Data-consistency residual: share of the measured k-space that is not in the answer, 95th percentile. "
+                "A rise means inputs that the model can't explain.",
+                {"{{role}} {{operation}}": quantile(0.95, "kdmri_quality_residual_ratio", "role, operation")},
+                unit="percentunit",
+                width=6,
+            ),
+            graph(
+                "Noise of the inputs",
+                "Standard deviation relative to bright tissue: half of the inputs had less.",
+                {"{{operation}}": quantile(0.5, "kdmri_quality_noise_ratio", "operation", OPERATION)},
+                unit="percentunit",
+                width=6,
+            ),
+            graph(
+                "Distance from training",
+                "Factors of two by which inputs lie outside the training data, 95th percentile: 0 is inside.",
+                {"{{quantity}}": quantile(0.95, "kdmri_quality_distance_octaves", "quantity", OPERATION)},
+                unit="suffix: octaves",
+                width=6,
+            ),
+            graph(
+                "Answers with a warning",
+                "Share of answers that carry the header KDMRI-Warning.",
+                {"{{operation}}": warned()},
+                unit="percentunit",
+                width=6,
+            ),
         ],
     )
 
 
-def latency(percent: int):
+def latency(percent: int) -> timeseries.Panel:
     """Whole requests of both roles."""
     return graph(
         f"Latency, p{percent}",
@@ -104,3 +135,10 @@ def share(digit: str, window: str) -> str:
     """Share of requests answered with a status that starts so; 0, not nothing, where there was none."""
     those = f'sum(rate({REQUESTS}{{{CHOSEN}, status=~"{digit}.."}}[{window}]))'
     return f"({those} or vector(0)) / sum(rate({REQUESTS}{{{CHOSEN}}}[{window}]))"
+
+
+def warned() -> str:
+    """Share of answers that carry a warning; 0, not nothing, where there was none."""
+    answers = f'sum by (operation) (rate({REQUESTS}{{{CHOSEN}, status="200"}}[{RECENT}]))'
+    warnings = f"sum by (operation) (rate(kdmri_quality_warnings_total{{{CHOSEN}}}[{RECENT}]))"
+    return f"({warnings} or 0 * {answers}) / {answers}"

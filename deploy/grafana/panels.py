@@ -53,9 +53,18 @@ def figure(title: str, description: str, expr: str, *, legend: str, unit: str, w
 
 
 def graph(
-    title: str, description: str, queries: dict[str, str], *, unit: str, width: int, signed: bool = False
+    title: str,
+    description: str,
+    queries: dict[str, str],
+    *,
+    unit: str,
+    width: int,
+    at_least: tuple[float, float] | None = None,
 ) -> timeseries.Panel:
-    """Lines over time, one query a legend; student and teacher keep their colours, super-resolution is dashed."""
+    """Lines over time, one query a legend; student and teacher keep their colours, super-resolution is dashed.
+
+    The axis begins at 0, or spans `at_least` a range where given.
+    """
     panel = (
         timeseries.Panel()
         .title(title)
@@ -74,8 +83,10 @@ def graph(
         .height(7)
         .span(width)
     )
-    if not signed:
+    if at_least is None:
         panel.min(0)
+    else:
+        panel.axis_soft_min(at_least[0]).axis_soft_max(at_least[1])
     for role, colour in COLOURS.items():
         fixed = model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})
         panel.override_by_regexp(f"/^{role}/", [fixed])
@@ -119,6 +130,8 @@ def distribution(title: str, description: str, histogram: str, chosen: str, *, w
 def models(width: int) -> table.Panel:
     """The labels of each model served, one a row."""
     hidden = dict.fromkeys(("Time", "Value", "__name__", "instance", "job"), True)
+    order = ("name", "version", "role", "task", "device", "backend")
+    options = {"excludeByName": hidden, "indexByName": {label: place for place, label in enumerate(order)}}
     expr = 'kdmri_model_info{name=~"$model", role=~"$role"}'
     return (
         table.Panel()
@@ -126,7 +139,7 @@ def models(width: int) -> table.Panel:
         .description("Loaded and warm, from the bundles' manifests: of several versions, requests get the newest.")
         .datasource(DATASOURCE)
         .with_target(prometheus.Dataquery().ref_id("A").expr(expr).format(PromQueryFormat.TABLE).instant())
-        .with_transformation(model.DataTransformerConfig(id_val="organize", options={"excludeByName": hidden}))
+        .with_transformation(model.DataTransformerConfig(id_val="organize", options=options))
         .height(7)
         .span(width)
     )

@@ -1,0 +1,217 @@
+"""docs/operations.md: the figures of a run, each with the query that gave it."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import httpx2
+import pictures
+import queries
+import yaml
+from live import RULES
+
+HEAD = """# Operations: what the operator sees
+
+Written by `deploy/operations.py` from a run on {date}: one service with every answer shadowed
+(`KDMRI_SHADOW_RATE=1`), one Prometheus with this project's rules, {machine}.
+The traffic: every slice of the test split that is not air, once at 4x and once at 8x, by one role in turn and shadowed
+by the other; then pairs of equal requests to both roles; then bursts of twelve requests at a time on a queue of four,
+with files that can't be read among them. The slices are magnitude images of patients and volunteers that no model was
+trained on; their k-space is simulated (one coil, no phase, `kdmri undersample`), so nothing here is raw-data
+performance.
+
+"""
+PANELS = {
+    "teacher-against-student": "Teacher against student",
+    "overview": "Overview",
+    "capacity": "Capacity",
+}
+TOLERANCE = 0.2
+"""By how much panel and benchmark may differ: a service's requests are not a benchmark's loop."""
+
+
+class Phase(Protocol):
+    name: str
+    requests: int
+    start: float
+    end: float
+
+
+def page(run: pictures.Run, shadow: Sequence[Phase], paired: Phase, benchmark: Sequence[dict[str, Any]]) -> str:
+    """All after the heading."""
+    parts = [dashboards(), shadow_figures(run, shadow), speedups(run, paired, benchmark), rules(run), live_answers(run)]
+    return "\n".join(parts)
+
+
+def dashboards() -> str:
+    """The pictures."""
+    text = """## The dashboards
+
+Drawn by `deploy/pictures.py` from the dashboards' JSON and Prometheus' answers to their queries, panel by panel where
+Grafana puts them at 1280 pixels; not screenshots of Grafana.
+"""
+    return text + "".join(f"\n![{title}](operations/{name}.png)\n" for name, title in PANELS.items())
+
+
+def shadow_figures(run: pictures.Run, phases: Sequence[Phase]) -> str:
+    """The student held against the teacher, for each anatomy and acceleration and for each acceleration."""
+    text = f"""## Student against teacher: {sum(phase.requests for phase in phases)} shadow runs of real slices
+
+One slice a request. PSNR and SSIM hold the student's image against the teacher's, not against the truth; for the truth
+see the models' cards. Median and worst tenth are read off histogram buckets.
+
+"""
+    rows = []
+    for acceleration in sorted({phase.name.split()[1] for phase in phases}):
+        of_it = [phase for phase in phases if phase.name.endswith(acceleration)]
+        rows += [(phase.name, phase.start, phase.end) for phase in of_it]
+        rows.append((f"**all {acceleration}**", of_it[0].start, of_it[-1].end))
+    columns = (
+        "slices",
+        "PSNR mean, dB",
+        "PSNR median",
+        "worst tenth below",
+        "SSIM mean",
+        "SSIM median",
+        "worst tenth below",
+    )
+    table = []
+    for name, start, end in rows:
+        cells = [name]
+        for expr, decimals in shadow_queries(f"{end - start:.0f}s"):
+            ((_, value),) = queries.instant(run.prometheus, expr, time=end)
+            cells.append(f"{value:.{decimals}f}")
+        table.append(cells)
+    asked = "\n".join(f"    {expr}" for expr, _ in shadow_queries("W"))
+    return (
+        text
+        + markdown(("", *columns), table)
+        + f"""
+Asked at the end of each part, W being its length:
+
+{asked}
+"""
+    )
+
+
+def shadow_queries(window: str) -> list[tuple[str, int]]:
+    """PromQL and decimals for the columns: exact differences, for a rate would extrapolate."""
+
+    def grown(series: str) -> str:
+        chosen = f'{series}{{operation="reconstruct"}}'
+        return f"({chosen} - {chosen} offset {window})"
+
+    psnr, ssim = "kdmri_shadow_psnr_db", "kdmri_shadow_ssim"
+    asked = [(grown(f"{psnr}_count"), 0)]
+    for histogram, decimals in ((psnr, 1), (ssim, 3)):
+        asked.append((f"{grown(f'{histogram}_sum')} / {grown(f'{histogram}_count')}", decimals))
+        asked += [(f"histogram_quantile({q}, {grown(f'{histogram}_bucket')})", decimals) for q in (0.5, 0.1)]
+    return asked
+
+
+def speedups(run: pictures.Run, paired: Phase, benchmark: Sequence[dict[str, Any]]) -> str:
+    """The panel's figure beside the benchmark's."""
+    cases = {"reconstruct": "1 coil, 256 x 256, 4x", "super_resolve": "256 x 256, 2x"}
+    (expr,) = {q.expr for q in queries.queries() if q.panel == "Speed-up" and "$__range" in q.expr}
+    window = {"$__range": f"{paired.end - paired.start:.0f}s"}
+    found = queries.instant(run.prometheus, expr, queries.VARIABLES | window, time=paired.end)
+    panel = {labels["operation"]: value for labels, value in found}
+    rows = []
+    for operation, case in cases.items():
+        (measured,) = (row["speedup"] for row in benchmark if row["input"] == case)
+        ratio = panel[operation] / measured
+        verdict = "yes" if abs(ratio - 1) <= TOLERANCE else "**no**"
+        rows.append(
+            [operation, case, f"{panel[operation]:.2f}", f"{measured:.2f}", f"{100 * (ratio - 1):+.0f} %", verdict]
+        )
+    columns = (
+        "operation",
+        "input",
+        "panel *Speed-up*",
+        "`kdmri bench`",
+        "difference",
+        f"within {100 * TOLERANCE:.0f} %",
+    )
+    return f"""## Speed-up: the panel and the benchmark
+
+{paired.requests} pairs of requests of the benchmark's sizes, as Prometheus saw them; `kdmri bench` on the same
+machine afterwards.
+
+{markdown(columns, rows)}"""
+
+
+def rules(run: pictures.Run) -> str:
+    """What the rules recorded, and which alerts the run set off."""
+    declared = [
+        rule
+        for path in sorted(RULES.glob("*.yml"))
+        for group in yaml.safe_load(path.read_text())["groups"]
+        for rule in group["rules"]
+    ]
+    loaded = httpx2.get(f"{run.prometheus}/api/v1/rules").json()["data"]["groups"]
+    state = {rule["name"]: rule.get("state") for group in loaded for rule in group["rules"]}
+    recorded = [
+        [f"`{rule['record']}`", values(queries.instant(run.prometheus, rule["record"], time=run.end))]
+        for rule in declared
+        if "record" in rule
+    ]
+    alerts = [
+        [
+            rule["alert"],
+            rule["labels"]["severity"],
+            f"`{one_line(rule['expr'])}`",
+            rule.get("for", "0s"),
+            state[rule["alert"]],
+        ]
+        for rule in declared
+        if "alert" in rule
+    ]
+    return f"""## Rules
+
+{markdown(("recorded", "at the end of the run"), recorded)}
+The bursts at the end of the run are there to be seen: what they set off is pending, not firing, for they lasted less
+than the alert waits.
+
+{markdown(("alert", "severity", "where", "for", "state"), alerts)}"""
+
+
+def live_answers(run: pictures.Run) -> str:
+    """Every panel's query with its answer."""
+    text = """## Every panel's query and its answer at the end of the run
+
+`$__range` is the whole run, the other variables are at *All*. A histogram's answers are cumulative counts by bucket.
+"""
+    for title in dict.fromkeys(query.dashboard for query in queries.queries()):
+        text += f"\n### {title.removeprefix('kdmri: ').capitalize()}\n\n"
+        rows = [
+            [
+                query.panel,
+                f"`{query.expr}`",
+                values(queries.instant(run.prometheus, query.expr, run.variables, time=run.end)),
+            ]
+            for query in queries.queries()
+            if query.dashboard == title
+        ]
+        text += markdown(("panel", "query", "answer"), rows)
+    return text
+
+
+def values(found: Iterable[tuple[dict[str, str], float]]) -> str:
+    """Each series' labels and value; of a model all that matters is its name."""
+    shown = []
+    for labels, value in found:
+        if "version" in labels:
+            shown.append(f"{labels['name']}@{labels['version']}")
+            continue
+        told = [text for label, text in labels.items() if label not in ("__name__", "job", "instance")]
+        shown.append(" ".join([*told, f"**{value:.4g}**"]))
+    return ", ".join(shown) or "no data"
+
+
+def one_line(expr: str) -> str:
+    return " ".join(expr.split())
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; a bar inside a cell is escaped."""
+    lines = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
