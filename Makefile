@@ -17,7 +17,7 @@ help:  ## this list
 	touch $@
 
 .venv/dev: .venv/serve
-	$(BIN)/pip install --quiet $(INDEX) -c constraints.txt -e '.[train,dev]'
+	$(BIN)/pip install --quiet $(INDEX) -c constraints.txt -e '.[train,dev,openvino]'
 	touch $@
 
 demo: .venv/serve  ## install, start the service, send it real images, show what comes back

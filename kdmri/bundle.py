@@ -47,6 +47,8 @@ class Manifest(BaseModel):
     """Relative difference, bundle against PyTorch network, by shape (coil x row x column or row x column)."""
     scores: dict[str, dict[str, float]]
     """Means over test volumes, by condition, then metric."""
+    precision_loss: dict[str, float] = {}
+    """Largest loss of mean PSNR in dB, over the conditions of the test set, by reduced precision ("bf16")."""
     test_set: str
     training: dict[str, Any]
     """Recipe, seed, steps and seconds of each stage, data and licences."""

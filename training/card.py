@@ -22,6 +22,7 @@ def card(manifest: Manifest) -> str:
         "## Scores",
         f"Set: {manifest.test_set}. Means over volumes; data range is the volume's maximum.",
         _scores(manifest),
+        *_precision(manifest),
         "## Files",
         f"Bundle against PyTorch network, relative l2 difference: {_parity(manifest)}.",
     ]
@@ -81,6 +82,13 @@ def _scores(manifest: Manifest) -> str:
         for key, s in manifest.scores.items()
     ]
     return "\n".join(["| set | PSNR (dB) | SSIM | NMSE | HFN |", "|---|---|---|---|---|", *rows])
+
+
+def _precision(manifest: Manifest) -> list[str]:
+    return [
+        f"In {precision} at most {loss:.3f} dB less, over these conditions."
+        for precision, loss in manifest.precision_loss.items()
+    ]
 
 
 def _parity(manifest: Manifest) -> str:

@@ -15,6 +15,7 @@ from kdmri.consistency import DataConsistency, prepared
 from kdmri.fourier import fft2c, ifft2c
 from kdmri.records import Images, KSpace
 from kdmri.resampling import as_complex, measured_band, upsample
+from kdmri.runtime.backends import OPENVINO_BF16, in_hardware
 from kdmri.runtime.model import Model, load_model
 from kdmri.runtime.reconstructor import Reconstructor, measurements
 from kdmri.runtime.superresolver import SuperResolver
@@ -92,7 +93,8 @@ def export(recipe: Recipe, role: Role, runs: Path, data: Path, models: Path) -> 
     if max(parity.values()) > PARITY:
         raise ValueError(f"expected bundle and network to agree to {PARITY}, got {parity}")
     scores = summarise(evaluate(load_model(bundle), data, "test"))
-    manifest = manifest.model_copy(update={"parity": parity, "scores": scores})
+    loss = precision_loss(bundle, scores, data)
+    manifest = manifest.model_copy(update={"parity": parity, "scores": scores, "precision_loss": loss})
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
     (folder / "CARD.md").write_text(card(manifest))
     log = "".join((runs / run / "log.jsonl").read_text() for run in _runs(recipe, role))
@@ -191,6 +193,14 @@ def _enlargement_parity(network: nn.Module, model: Model, shape: tuple[int, int]
     measured, mask = prepared(start.unsqueeze(1), band)
     expected = DataConsistency()(detailed, measured, mask, maps, torch.ones(())).real * unit
     return _relative(answer, expected)
+
+
+def precision_loss(bundle: Bundle, scores: dict[str, dict[str, float]], data: Path) -> dict[str, float]:
+    """What bfloat16 costs, see Manifest.precision_loss; empty where this machine can't tell."""
+    if not in_hardware("bf16"):
+        return {}
+    reduced = summarise(evaluate(load_model(bundle, backend=OPENVINO_BF16), data, "test"))
+    return {"bf16": round(max(scores[key]["psnr"] - reduced[key]["psnr"] for key in scores), 4)}
 
 
 def _label(shape: tuple[int, ...]) -> str:

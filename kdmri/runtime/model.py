@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from kdmri.bundle import CONSISTENCY, Bundle, Manifest, cascade_file
-from kdmri.runtime.onnx import OnnxDenoiser
+from kdmri.runtime.backends import ONNXRUNTIME, denoiser
+from kdmri.runtime.denoiser import Denoiser
 from kdmri.runtime.torchscript import load_module
 
 
@@ -16,22 +17,25 @@ class Model:
     """A bundle's denoisers and its data-consistency module, ready to run."""
 
     manifest: Manifest
-    denoisers: tuple[OnnxDenoiser, ...]
+    denoisers: tuple[Denoiser, ...]
     consistency: nn.Module
     step: Tensor
     device: torch.device
 
     @property
     def backend(self) -> str:
-        """The execution provider of the denoisers."""
+        """What runs the denoisers."""
         return self.denoisers[0].backend
 
 
-def load_model(bundle: Bundle, *, device: str = "cpu", threads: int | None = None) -> Model:
-    """Open a verified bundle on a device ("cpu", "cuda", "cuda:1"); `threads` defaults to the processor's cores."""
+def load_model(bundle: Bundle, *, device: str = "cpu", threads: int | None = None, backend: str = ONNXRUNTIME) -> Model:
+    """Open a verified bundle on a device ("cpu", "cuda", "cuda:1"); `threads` defaults to the processor's cores.
+
+    Raises InvalidRequest for a back end that this machine does not offer; see kdmri.runtime.backends.
+    """
     place = torch.device(device)
     count = threads or os.cpu_count() or 1
-    cascades = range(1, bundle.manifest.architecture["cascades"] + 1)
-    denoisers = (OnnxDenoiser(bundle.folder / cascade_file(n), device=place, threads=count) for n in cascades)
+    files = [bundle.folder / cascade_file(n + 1) for n in range(bundle.manifest.architecture["cascades"])]
+    denoisers = tuple(denoiser(file, backend, device=place, threads=count) for file in files)
     step = torch.tensor(bundle.manifest.consistency_step, device=place)
-    return Model(bundle.manifest, tuple(denoisers), load_module(bundle.folder / CONSISTENCY, place), step, place)
+    return Model(bundle.manifest, denoisers, load_module(bundle.folder / CONSISTENCY, place), step, place)

@@ -5,14 +5,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-Planes = Float[Tensor, "batch row column plane"]
+from kdmri.runtime.denoiser import Planes
 
 
 class OnnxDenoiser:
-    """x + CNN(x) over images with the planes last: a complex image viewed as real, or a real one with one plane."""
+    """A Denoiser on the CPU or, with onnxruntime-gpu, on CUDA."""
 
     def __init__(self, model: Path, *, device: torch.device, threads: int) -> None:
         options = onnxruntime.SessionOptions()

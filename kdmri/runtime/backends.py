@@ -1,0 +1,85 @@
+"""Which back end runs the denoisers: what this machine offers, and the fastest of it, by a short measurement."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from kdmri.bundle import Bundle, Manifest, cascade_file
+from kdmri.errors import InvalidRequest
+from kdmri.runtime.denoiser import Denoiser
+from kdmri.runtime.onnx import OnnxDenoiser
+
+ONNXRUNTIME, OPENVINO, OPENVINO_BF16 = BACKENDS = ("onnxruntime", "openvino", "openvino-bf16")
+TOLERATED_LOSS = 0.05
+"""PSNR in dB that reduced precision may cost on the test split; see Manifest.precision_loss."""
+SIDE = 256
+"""Rows and columns of the image that back ends are compared on."""
+RUNS = 3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A back end and why it was chosen."""
+
+    backend: str
+    reason: str
+
+
+def denoiser(file: Path, backend: str, *, device: torch.device, threads: int) -> Denoiser:
+    """A cascade's network on a back end. Raises InvalidRequest where this machine does not offer it."""
+    if backend == ONNXRUNTIME:
+        return OnnxDenoiser(file, device=device, threads=threads)
+    if backend not in BACKENDS:
+        raise InvalidRequest(f"expected back end {', '.join(BACKENDS)} or auto, got {backend[:40]!r}")
+    if device.type != "cpu" or find_spec("openvino") is None:
+        got = device.type if device.type != "cpu" else "no openvino"
+        raise InvalidRequest(f"back end {backend}: expected a CPU and the extra kdmri[openvino], got {got}")
+    from kdmri.runtime.openvino import OpenVinoDenoiser
+
+    return OpenVinoDenoiser(file, threads=threads, precision="f32" if backend == OPENVINO else "bf16")
+
+
+def in_hardware(precision: str) -> bool:
+    """Whether OpenVINO is there, and the processor computes in a precision ("bf16") rather than converting."""
+    if find_spec("openvino") is None:
+        return False
+    import openvino
+
+    capabilities: list[str] = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return precision.upper() in capabilities
+
+
+def offered(manifests: Sequence[Manifest], device: torch.device) -> list[str]:
+    """The back ends that this machine has for all of these models, without losing what their cards say."""
+    if device.type != "cpu" or find_spec("openvino") is None:
+        return [ONNXRUNTIME]
+    exact = all(m.precision_loss.get("bf16", float("inf")) <= TOLERATED_LOSS for m in manifests)
+    return [ONNXRUNTIME, OPENVINO, *([OPENVINO_BF16] if exact and in_hardware("bf16") else [])]
+
+
+def fastest(bundles: Sequence[Bundle], *, device: torch.device, threads: int) -> Choice:
+    """The back end that runs the first cascade of the first bundle in the least time: one for all of the bundles, so
+    that the times of teacher and student compare."""
+    names = offered([bundle.manifest for bundle in bundles], device)
+    if len(names) == 1:
+        return Choice(names[0], "the only one offered here")
+    first = bundles[0]
+    planes = torch.zeros(1, SIDE, SIDE, 2 if first.manifest.task == "reconstruction" else 1)
+    file = first.folder / cascade_file(1)
+    times = {name: _milliseconds(denoiser(file, name, device=device, threads=threads), planes) for name in names}
+    measured = ", ".join(f"{name} {value:.1f} ms" for name, value in times.items())
+    return Choice(min(times, key=lambda name: times[name]), f"{first.manifest.reference}, one cascade: {measured}")
+
+
+def _milliseconds(run: Denoiser, planes: torch.Tensor) -> float:
+    run(planes)
+    times = []
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        run(planes)
+        times.append(1000 * (time.perf_counter() - started))
+    return min(times)

@@ -1,0 +1,44 @@
+"""Denoisers on OpenVINO: Intel's and AMD's processors in bfloat16, at half the time of ONNX Runtime's single precision.
+
+The extra `openvino`; imported only where it is asked for.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import openvino
+import torch
+
+from kdmri.runtime.denoiser import Planes
+
+Precision = Literal["f32", "bf16"]
+
+
+class OpenVinoDenoiser:
+    """A Denoiser on the CPU. Sizes are dynamic: a new one costs some milliseconds once."""
+
+    def __init__(self, model: Path, *, threads: int, precision: Precision) -> None:
+        self.precision = precision
+        settings = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+        self.compiled = openvino.Core().compile_model(model, "CPU", settings)
+
+    @property
+    def backend(self) -> str:
+        """What runs the graph."""
+        return "OpenVINO" if self.precision == "f32" else f"OpenVINO {self.precision}"
+
+    def __call__(self, planes: Planes) -> Planes:
+        """The denoised planes. No copy is made on the way in or out."""
+        planes = planes.contiguous()
+        answer = torch.empty_like(planes)
+        # A request of its own: several threads may run one model.
+        request = self.compiled.create_infer_request()
+        request.set_input_tensor(openvino.Tensor(planes.numpy(), shared_memory=True))
+        request.set_output_tensor(openvino.Tensor(answer.numpy(), shared_memory=True))
+        request.infer()
+        return answer
