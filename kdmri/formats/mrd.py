@@ -16,6 +16,7 @@ from kdmri.formats import hdf5, header
 from kdmri.formats.acquisitions import NOISE, Layout, Lines, flagged, lay_out, select
 from kdmri.records import Geometry, KSpace
 
+Samples = Complex64[ndarray, "line coil sample"]
 LINES_AT_ONCE = 64
 """Acquisitions read together: few enough to stay in cache until they lie in the grid."""
 MAX_CONDITION = 1e6
@@ -134,10 +135,8 @@ def _stubs(data: h5py.Dataset) -> ndarray:
     return np.frombuffer(b"".join(chunks), dtype=stub)[: data.size]
 
 
-def _blocks(
-    data: h5py.Dataset, heads: ndarray, lines: Lines, step: int
-) -> Iterator[tuple[slice, Complex64[ndarray, "line coil sample"]]]:
-    """The given acquisitions, all of one size, in file order, as (part of `lines`, samples)."""
+def _blocks(data: h5py.Dataset, heads: ndarray, lines: Lines, step: int) -> Iterator[tuple[slice, ndarray, Samples]]:
+    """The given acquisitions, all of one size, in file order: part of `lines`, readouts, room for their samples."""
     coils, length = (int(heads[name][lines[0]]) for name in ("active_channels", "number_of_samples"))
     readouts = data.fields("data")
     for start in range(lines[0], lines[-1] + 1, step):
@@ -149,10 +148,16 @@ def _blocks(
         sizes = {readout.size for readout in block}
         if sizes != {2 * coils * length}:
             raise UnreadableKSpace(f"expected {coils} coils x {length} complex samples a line, got {max(sizes)} floats")
-        samples = np.concatenate(block)
-        if not np.isfinite(samples).all():
-            raise UnreadableKSpace("expected finite samples, got NaN or infinity")
-        yield part, samples.view(np.complex64).reshape(-1, coils, length)
+        yield part, block, np.empty((block.size, coils, length), np.complex64)
+
+
+def _filled(samples: Samples, readouts: ndarray) -> Samples:
+    """`samples`, taken over from readouts of float32 pairs."""
+    pairs = samples.reshape(-1).view(np.float32)
+    np.concatenate(readouts, out=pairs)
+    if not np.isfinite(pairs).all():
+        raise UnreadableKSpace("expected finite samples, got NaN or infinity")
+    return samples
 
 
 def _gathered(
@@ -167,12 +172,16 @@ def _gathered(
     grid[:, :, : layout.rows.start] = 0
     grid[:, :, layout.rows.stop :] = 0
     lines = grid[:, :, layout.rows]
-    for part, block in _blocks(data, heads, layout.lines, step):
+    plain = layout.hits.max() == 1 and layout.samples == slice(0, rows)
+    for part, readouts, room in _blocks(data, heads, layout.lines, step):
         place, turns = layout.place[part], layout.turns[part]
+        if plain and (np.diff(place) == 1).all():  # as in the grid: no copy between
+            _filled(grid[place[0] : place[-1] + 1], readouts)
+            continue
+        block = _filled(room, readouts)[:, :, layout.samples]
         for turn in np.unique(turns):
             chosen = slice(None) if (turns == turn).all() else turns == turn
-            readouts = block[chosen, :, layout.samples]
-            lines[place[chosen]] = readouts if turn == 0 else lines[place[chosen]] + readouts
+            lines[place[chosen]] = block[chosen] if turn == 0 else lines[place[chosen]] + block[chosen]
     if layout.hits.max() > 1:
         grid /= np.maximum(layout.hits, 1).reshape(-1, 1, 1).astype(np.float32)
     return grid.reshape(slices, columns, coils, rows).transpose(0, 2, 3, 1)
@@ -181,7 +190,7 @@ def _gathered(
 def _noise(data: h5py.Dataset, heads: ndarray, lines: Lines, step: int) -> Complex64[ndarray, "coil sample"]:
     """The samples of the noise scans that are as long as the first of them."""
     lines = lines[heads["number_of_samples"][lines] == heads["number_of_samples"][lines[0]]]
-    blocks = [block for _, block in _blocks(data, heads, lines, step)]
+    blocks = [_filled(room, readouts) for _, readouts, room in _blocks(data, heads, lines, step)]
     return np.concatenate(np.concatenate(blocks), axis=-1)
 
 
