@@ -1,8 +1,6 @@
 """The application: models loaded before the first request, ids on every request, one log line an answer."""
 
-import logging
 import re
-import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import kdmri
-from service import errors, routes, status
+from service import errors, logs, routes, status
 from service.models import Models
 from service.scheduler import Scheduler
 from service.settings import Settings
@@ -31,7 +29,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        configure_logging(settings.log_level)
+        logs.configure(settings.log_level)
         app.state.models = Models(settings.models, device=settings.device, threads=settings.threads)
         app.state.scheduler = Scheduler(inferences=settings.inferences, capacity=settings.queue)
         app.state.shadow = Shadow(app.state.models, app.state.scheduler, rate=settings.shadow_rate)
@@ -81,17 +79,3 @@ class Envelope:
             except Exception as error:
                 # Raised further, it would reach the server's log with its message.
                 await errors.unforeseen(error)(scope, receive, send_with_id)
-
-
-def configure_logging(level: str) -> None:
-    """JSON lines on standard output."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
-    )

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 from service import telemetry
@@ -54,7 +55,7 @@ class Scheduler:
 
     async def _work(self, job: Callable[[], Answer]) -> Answer:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, job)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, job)
         finally:
             self.running -= 1
             self._free.release()

@@ -21,8 +21,10 @@ class Settings(BaseSettings):
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     threads: int | None = Field(None, ge=1)
     """Threads of one inference; by default the processor's cores."""
+    workers: int = Field(1, ge=1)
+    """Processes that answer. Each has its models, its queue and its inferences: memory and threads multiply."""
     inferences: int = Field(1, ge=1)
-    """Inferences at a time. Each uses `threads` threads: more than one pays on large machines only."""
+    """Inferences at a time in a worker. Each uses `threads` threads: more than one pays on large machines only."""
     queue: int = Field(16, ge=0)
     """Requests that may wait for their turn; further ones are answered 503."""
     shadow_rate: float = Field(0.05, ge=0, le=1)

@@ -1,9 +1,11 @@
 """The one place that measures time and counts. Names and labels are those of the design; prefix kdmri_."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import Path
 
 from prometheus_client import (
     CollectorRegistry,
@@ -19,6 +21,7 @@ from kdmri import quality
 from kdmri.bundle import ROLES, Manifest
 from kdmri.quality import Quality
 from kdmri.runtime.stages import StageName
+from service import processes
 from service.comparison import Comparison
 from service.errors import status_of
 
@@ -60,14 +63,21 @@ SLICE_DURATION = Histogram(
     registry=REGISTRY,
 )
 SLICES = Counter("kdmri_slices", "Slices answered.", ["operation", "role"], registry=REGISTRY)
-QUEUE_DEPTH = Gauge("kdmri_queue_depth", "Requests that wait for their turn.", registry=REGISTRY)
-QUEUE_CAPACITY = Gauge("kdmri_queue_capacity", "Requests that may wait for their turn.", registry=REGISTRY)
-IN_PROGRESS = Gauge("kdmri_in_progress", "Requests that a model is busy with.", registry=REGISTRY)
+QUEUE_DEPTH = Gauge(
+    "kdmri_queue_depth", "Requests that wait for their turn.", registry=REGISTRY, multiprocess_mode="livesum"
+)
+QUEUE_CAPACITY = Gauge(
+    "kdmri_queue_capacity", "Requests that may wait for their turn.", registry=REGISTRY, multiprocess_mode="livesum"
+)
+IN_PROGRESS = Gauge(
+    "kdmri_in_progress", "Requests that a model is busy with.", registry=REGISTRY, multiprocess_mode="livesum"
+)
 MODEL_INFO = Gauge(
     "kdmri_model_info",
     "1 for every model served.",
     ["name", "version", "role", "task", "backend", "device"],
     registry=REGISTRY,
+    multiprocess_mode="livemax",
 )
 SHADOW_PSNR = Histogram(
     "kdmri_shadow_psnr_db",
@@ -209,6 +219,7 @@ def shadowed(operation: str, comparison: Comparison, *, timed: bool) -> None:
 
 
 def exposition(accept: str | None) -> tuple[bytes, str]:
-    """The metrics, and their Content-Type: OpenMetrics for a scraper that accepts it, else Prometheus' text format."""
+    """The metrics of all worker processes, and their Content-Type: OpenMetrics for a scraper that accepts it."""
     encode, kind = choose_encoder(accept or "")
-    return encode(REGISTRY), kind
+    shared = os.environ.get(processes.FOLDER)
+    return encode(processes.registry_of_all(Path(shared)) if shared else REGISTRY), kind

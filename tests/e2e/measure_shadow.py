@@ -9,14 +9,10 @@ one may finish, so that it does not run into a turn that it is not measured in.
 
 import argparse
 import asyncio
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx2
@@ -24,32 +20,8 @@ import numpy as np
 from pydicom.data import get_testdata_file
 
 from kdmri.formats import fastmri
+from tests.e2e.serving import serving
 from tests.scans import phantom, scan
-
-KDMRI = Path(sys.executable).with_name("kdmri")
-
-
-@contextmanager
-def service(rate: float) -> Iterator[str]:
-    """A running service; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [KDMRI, "serve", "--port", str(port)]
-    environment = {**os.environ, "KDMRI_SHADOW_RATE": str(rate), "KDMRI_QUEUE": "1000"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        while process.poll() is None:
-            try:
-                httpx2.get(f"{address}/readyz").raise_for_status()
-                break
-            except httpx2.TransportError:
-                time.sleep(0.2)
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def upload(operation: str) -> dict:
@@ -104,8 +76,9 @@ async def main(operation: str, requests: int, rounds: int) -> None:
     async with AsyncExitStack() as stack:
         clients = {}
         for name, rate in (("off", 0), ("on", 1)):
-            address = stack.enter_context(service(rate))
-            clients[name] = await stack.enter_async_context(httpx2.AsyncClient(base_url=address, timeout=600))
+            log = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            service = stack.enter_context(serving(log, KDMRI_SHADOW_RATE=str(rate), KDMRI_QUEUE="1000"))
+            clients[name] = await stack.enter_async_context(httpx2.AsyncClient(base_url=service.address, timeout=600))
             for _ in range(3):
                 await timed(clients[name], operation, 0, body)
             await settled(clients[name])

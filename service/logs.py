@@ -1,0 +1,65 @@
+"""Log lines: JSON on standard output, with the request's id and without what the request holds.
+
+The service's own lines name routes, statuses, models and figures, never what a client sent. Other libraries quote what
+they read: of their lines and warnings only the place is kept, for a value in a DICOM header may be a name.
+"""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+TRUSTED = "uvicorn"
+"""Its messages name processes and addresses only; an exception's traceback is left out all the same."""
+
+UVICORN: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "service.logs.formatter"}},
+    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
+    "root": {"handlers": ["stdout"], "level": "INFO"},
+}
+"""What uvicorn configures each of its processes with, for lines by the standard library's logging."""
+
+
+def configure(level: str) -> None:
+    """The service's own lines; Python's warnings join those of other libraries."""
+    structlog.configure(
+        processors=[*_stamped(), structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+    )
+    logging.captureWarnings(True)
+
+
+def formatter() -> logging.Formatter:
+    """Lines of other libraries in the form of our own."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_stamped(),
+        processors=[
+            _without_content,
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.JSONRenderer(),
+        ],
+    )
+
+
+def _stamped() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+
+
+def _without_content(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    record: logging.LogRecord = event["_record"]
+    event["logger"] = record.name
+    if record.name.split(".")[0] != TRUSTED:
+        event["event"] = "message withheld"
+        event["where"] = f"{record.module}:{record.lineno}"
+    if (info := event.pop("exc_info", None)) and info[0]:
+        event["error"] = info[0].__name__
+    return event

@@ -1,0 +1,81 @@
+"""Metrics of several worker processes as those of one service: shared through files, dead workers' gauges forgotten.
+
+prometheus-client's multiprocess mode keeps each process' values in files of PROMETHEUS_MULTIPROC_DIR; whichever worker
+is scraped answers for all. Counters and histograms of a dead worker stay, as they must; its gauges go.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+OLDEST = "process_start_time_seconds"
+"""The one process metric that is not a sum: the service is as old as its oldest process."""
+
+
+@contextmanager
+def shared_metrics() -> Iterator[None]:
+    """An empty folder for the values of processes that are started inside: the operator's, or a temporary one."""
+    if given := os.environ.get(FOLDER):
+        folder = Path(given)
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob("*.db"):
+            left.unlink()
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="kdmri-metrics-") as made:
+        os.environ[FOLDER] = made
+        try:
+            yield
+        finally:
+            del os.environ[FOLDER]
+
+
+def registry_of_all(folder: Path) -> CollectorRegistry:
+    """What all processes that write to `folder` have counted."""
+    living = set()
+    for process in {int(file.stem.rpartition("_")[2]) for file in folder.glob("*.db")}:
+        if Path(f"/proc/{process}").exists():
+            living.add(process)
+        else:
+            mark_process_dead(process, str(folder))
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(folder))
+    registry.register(_Processes(living))
+    return registry
+
+
+class _Processes(Collector):
+    """process_* summed over workers and the process that started them, whose children's time counts the dead."""
+
+    def __init__(self, workers: Iterable[int]) -> None:
+        self._processes = (*workers, os.getppid())
+
+    def collect(self) -> Iterable[Metric]:
+        found: dict[str, Metric] = {}
+        for process in self._processes:
+            for metric in ProcessCollector(pid=partial(str, process), registry=None).collect():
+                if metric.name not in found:
+                    found[metric.name] = metric
+                    continue
+                (first,), (other,) = found[metric.name].samples, metric.samples
+                value = min(first.value, other.value) if metric.name == OLDEST else first.value + other.value
+                found[metric.name].samples = [first._replace(value=value)]
+        if cpu := found.get("process_cpu_seconds"):
+            (sample,) = cpu.samples
+            cpu.samples = [sample._replace(value=sample.value + _seconds_of_ended_children())]
+        return found.values()
+
+
+def _seconds_of_ended_children() -> float:
+    """Processor time of workers that have died: proc(5), stat fields 16 and 17 of the process that started them."""
+    fields = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / TICKS
