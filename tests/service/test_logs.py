@@ -32,6 +32,7 @@ def test_the_servers_messages_stay_but_no_traceback_of_an_error() -> None:
 def test_warnings_go_where_they_are_withheld() -> None:
     shown = warnings.showwarning
     try:
+        logging.captureWarnings(False)
         logs.configure("info")
         assert warnings.showwarning.__module__ == "logging"
     finally:
