@@ -24,6 +24,7 @@ from kdmri.formats import derived, dicom
 from kdmri.formats.grey import LARGEST
 from kdmri.records import Geometry, Images
 from kdmri.resampling import downsample, upsample
+from kdmri.runtime import SuperResolver
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "dicom"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data/dicom is absent")
@@ -220,6 +221,19 @@ def test_a_point_keeps_its_place_in_the_patient(scale):
     series = series_of(source)
     finer = read_back(sharpened(series, scale))
     assert_allclose(centre_of_mass(finer.images), centre_of_mass(series.images), atol=0.01)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_point_keeps_its_place_through_the_models(scale, models):
+    rows, columns = np.mgrid[:48, :40]
+    blob = np.exp(-((rows - 19.3) ** 2 + (columns - 23.6) ** 2) / 8)
+    source = small(Rows=48, Columns=40, PixelSpacing=[1.25, 0.75], ImagePositionPatient=[-20.5, 31, 7])
+    source.PixelData = np.rint(blob * 30000).astype("<i2").tobytes()
+    series = series_of(source)
+    for role in ("student", "teacher"):
+        finer = SuperResolver(models["super-resolution", role]).super_resolve(series.images, scale)
+        written = derived.super_resolved(series, finer.pixels, scale=scale, model=MODEL)
+        assert_allclose(centre_of_mass(read_back(written).images), centre_of_mass(series.images), atol=0.01)
 
 
 def centre_of_mass(images: Images) -> np.ndarray:
