@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import kdmri
-from service import errors, logs, routes, status
+from service import errors, logs, routes, status, traces
 from service.models import Models
 from service.scheduler import Scheduler
 from service.settings import Settings
@@ -20,7 +20,6 @@ from service.shadow import Shadow
 log = structlog.get_logger()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-QUIET = ("/livez", "/readyz", "/metrics")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -30,21 +29,35 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.configure(settings.log_level)
-        app.state.models = Models(settings.models, device=settings.device, threads=settings.threads)
-        app.state.scheduler = Scheduler(inferences=settings.inferences, capacity=settings.queue)
-        app.state.shadow = Shadow(app.state.models, app.state.scheduler, rate=settings.shadow_rate)
-        log.info("ready", models=len(app.state.models.bundles), version=kdmri.__version__)
-        yield
-        app.state.scheduler.close()
-        app.state.shadow.close()
+        with traces.exported(settings.traces):
+            async with running(app, settings):
+                yield
 
-    app = FastAPI(title="kdmri", version=kdmri.__version__, description=kdmri.__doc__ or "", lifespan=lifespan)
+    app = FastAPI(
+        title="kdmri",
+        version=kdmri.__version__,
+        description=kdmri.__doc__ or "",
+        lifespan=lifespan,
+        telemetry=traces.of_requests(settings.traces),
+    )
     app.state.settings = settings
     app.include_router(routes.router)
     app.include_router(status.router)
     errors.install(app)
     app.add_middleware(Envelope)
     return app
+
+
+@asynccontextmanager
+async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    """What requests are served with, in `app.state`."""
+    app.state.models = Models(settings.models, device=settings.device, threads=settings.threads)
+    app.state.scheduler = Scheduler(inferences=settings.inferences, capacity=settings.queue)
+    app.state.shadow = Shadow(app.state.models, app.state.scheduler, rate=settings.shadow_rate)
+    log.info("ready", models=len(app.state.models.bundles), version=kdmri.__version__)
+    yield
+    app.state.scheduler.close()
+    app.state.shadow.close()
 
 
 class Envelope:
@@ -67,7 +80,7 @@ class Envelope:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
-                if scope["path"] not in QUIET:
+                if scope["path"] not in traces.QUIET:
                     # The route's pattern, not the path: what a client put into an address stays out of the log.
                     route = getattr(scope.get("route"), "path", "none")
                     log.info("answered", method=scope["method"], route=route, status=message["status"])

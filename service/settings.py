@@ -33,3 +33,5 @@ class Settings(BaseSettings):
     max_unpacked_mb: int = Field(8192, ge=1)
     """Limit on what an upload may unpack to, in memory."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    traces: bool = False
+    """Send OpenTelemetry traces, as OTEL_* say; needs the extra `traces`."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 
+from opentelemetry import trace
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -24,6 +25,9 @@ from kdmri.runtime.stages import StageName
 from service import processes
 from service.comparison import Comparison
 from service.errors import status_of
+
+TRACER = trace.get_tracer("kdmri")
+"""Does nothing until `traces` says where spans go."""
 
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
@@ -154,7 +158,9 @@ class Observation:
         """Time spent inside belongs to `stage`."""
         started = time.perf_counter()
         try:
-            yield
+            # Without the error that may end it: its message may quote the input.
+            with TRACER.start_as_current_span(stage, record_exception=False, set_status_on_exception=False):
+                yield
         finally:
             self._add(stage, time.perf_counter() - started)
 

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import re
+import sys
 import threading
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import telemetry, wire
+from service import telemetry, traces, wire
 from service.errors import NotAcceptable, Overloaded
 from service.scheduler import Scheduler
 from service.telemetry import Observation
+from service.traces import MissingTraces
 from service.upload import media_type
 
 
@@ -171,3 +173,10 @@ def test_a_job_that_fails_frees_its_worker() -> None:
         return await scheduler.run(lambda: "alive", Observation())
 
     assert asyncio.run(scenario()) == "alive"
+
+
+def test_traces_without_their_packages_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with pytest.raises(MissingTraces, match=r"expected the package opentelemetry\S+, .* pip install 'kdmri\[traces\]'"):
+        traces.exported(True).__enter__()
