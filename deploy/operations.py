@@ -1,20 +1,21 @@
-"""docs/operations.md from a run: `python deploy/operations.py ../shared/data` (about half an hour on two cores).
+"""docs/operations.md from a run: `python deploy/operations.py ../shared/data [THREADS]`, a quarter of an hour or more.
 
 Starts the service with every answer shadowed and a Prometheus, sends every slice of the test split as k-space
 undersampled 4 and 8 times, DICOM, files that can't be read and a crowd, and writes what Prometheus has to say.
-Needs Prometheus and matplotlib installed.
+Needs Prometheus and matplotlib installed. One thread an inference measures best on a machine that does other work too.
 """
 
-import json
 import os
-import subprocess
+import re
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE / "grafana"))
@@ -25,10 +26,11 @@ import page  # noqa: E402
 import pictures  # noqa: E402
 import queries  # noqa: E402
 import traffic  # noqa: E402
-from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
 
+from kdmri import benchmark  # noqa: E402
 from kdmri.formats import nifti  # noqa: E402
 from kdmri.records import Images  # noqa: E402
+from kdmri.runtime.model import load_model  # noqa: E402
 
 DOCS = HERE.parent / "docs"
 SCRAPE = 5
@@ -36,8 +38,10 @@ SCRAPE = 5
 AIR = 0.1
 """Slices whose largest value is below this share of the volume's are left out, as in training."""
 CROWD = 12
-PAIRS = 30
+PAIRS = {"reconstruct": 30, "super_resolve": 5}
 """Requests of each role for the speed-up that is held against the benchmark's."""
+REPEATS = 5
+"""Of the benchmark."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +63,15 @@ class Client:
 
     def shadowed(self) -> float:
         """Shadow runs done or dropped."""
-        return self._count("kdmri_shadow_psnr_db_count") + self._count("kdmri_shadow_dropped_total")
+        counts = re.findall(r"^kdmri_shadow_(?:psnr_db_count|dropped_total).* (\S+)$", self._metrics(), re.MULTILINE)
+        return sum(map(float, counts))
 
-    def reconstruct(self, role: str, body: bytes) -> None:
+    def send(self, operation: str, role: str, body: bytes) -> None:
         """One request, and its shadow run."""
         before = self.shadowed()
-        traffic.reconstruct(self.http, role, body).raise_for_status()
-        live.until(lambda: self.shadowed() > before, seconds=120, what="a shadow run", pause=0.03)
-
-    def super_resolve(self, role: str, body: bytes) -> None:
-        """One request, and its shadow run."""
-        before = self.shadowed()
-        traffic.super_resolve(self.http, role, body).raise_for_status()
-        live.until(lambda: self.shadowed() > before, seconds=120, what="a shadow run", pause=0.03)
+        post = {"reconstruct": traffic.reconstruct, "super_resolve": traffic.super_resolve}[operation]
+        post(self.http, role, body).raise_for_status()
+        live.until(lambda: self.shadowed() > before, seconds=300, what="a shadow run", pause=0.1)
 
     def seen(self) -> float:
         """The time, once Prometheus has scraped all that was counted."""
@@ -84,9 +84,8 @@ class Client:
         live.until(scraped, seconds=60, what="a scrape", pause=0.5)
         return time.time()
 
-    def _count(self, name: str) -> float:
-        exposed = text_string_to_metric_families(self.http.get("/metrics").text)
-        return sum(sample.value for family in exposed for sample in family.samples if sample.name == name)
+    def _metrics(self) -> str:
+        return self.http.get("/metrics").text
 
 
 def slices_of(data: Path, anatomy: str) -> Iterator[Images]:
@@ -104,7 +103,7 @@ def shadow_phase(client: Client, data: Path, anatomy: str, acceleration: int) ->
     number = 0
     for number, images in enumerate(slices_of(data, anatomy), start=1):
         body = traffic.kspace_file(images, acceleration, seed=number)
-        client.reconstruct(traffic.ROLES[number % 2], body)
+        client.send("reconstruct", traffic.ROLES[number % 2], body)
     return Phase(f"{anatomy} {acceleration}x", number, start, client.seen())
 
 
@@ -113,13 +112,14 @@ def paired_phase(client: Client, data: Path) -> Phase:
     start = client.seen()
     slices = [images for images in slices_of(data, "cardiac") if images.pixels.shape[1:] == (256, 256)]
     dicoms = sorted((data / "dicom" / "t1_sagittal_series").glob("*.dcm"))
-    for number in range(PAIRS):
-        kspace = traffic.kspace_file(slices[number % len(slices)], 4, seed=number)
-        dicom = dicoms[number % len(dicoms)].read_bytes()
+    for number in range(PAIRS["reconstruct"]):
+        body = traffic.kspace_file(slices[number % len(slices)], 4, seed=number)
         for role in traffic.ROLES:
-            client.reconstruct(role, kspace)
-            client.super_resolve(role, dicom)
-    return Phase("paired", PAIRS, start, client.seen())
+            client.send("reconstruct", role, body)
+    for number in range(PAIRS["super_resolve"]):
+        for role in traffic.ROLES:
+            client.send("super_resolve", role, dicoms[number % len(dicoms)].read_bytes())
+    return Phase("paired", sum(PAIRS.values()), start, client.seen())
 
 
 def crowd(client: Client, data: Path) -> None:
@@ -131,18 +131,20 @@ def crowd(client: Client, data: Path) -> None:
         traffic.mixed(client.http)
 
 
-def benchmark() -> list[dict]:
-    """What `kdmri bench` measures on this machine."""
-    ran = subprocess.run([live.KDMRI, "bench", "--json", "--repeats", "5"], capture_output=True, text=True, check=True)
-    return json.loads(ran.stdout)
+def benched(threads: int | None) -> list[benchmark.Comparison]:
+    """What `kdmri bench` measures on this machine; it has no choice of threads of its own."""
+    models = Path(benchmark.__file__).parents[1] / "models"
+    with patch.object(benchmark, "load_model", partial(load_model, threads=threads)):
+        return benchmark.compare(models, repeats=REPEATS)
 
 
-def main(data: Path) -> None:
+def main(data: Path, threads: int | None = None) -> None:
     """Run it all and write the page and its pictures."""
     load = os.getloadavg()[0]
+    settings = {"shadow_rate": 1, "queue": 4} | ({"threads": threads} if threads else {})
     with (
         TemporaryDirectory() as folder,
-        live.service(Path(folder), shadow_rate=1, queue=4) as service,
+        live.service(Path(folder), **settings) as service,
         live.prometheus(Path(folder), service, interval=f"{SCRAPE}s") as prometheus,
         httpx2.Client(base_url=service, timeout=120) as http,
     ):
@@ -160,10 +162,11 @@ def main(data: Path) -> None:
         (DOCS / "operations").mkdir(parents=True, exist_ok=True)
         for dashboard in sorted(queries.DASHBOARDS.glob("*.json")):
             pictures.draw(dashboard, run, DOCS / "operations" / f"{dashboard.stem}.png")
-        figures = page.page(run, shadow, paired, benchmark())
-    machine = f"{os.cpu_count()} processor cores, load average {load:.1f} when it began (other work ran beside it)"
+        figures = page.page(run, shadow, paired, benched(threads))
+    cores = os.cpu_count() or 1
+    machine = f"{threads or cores} of {cores} processor cores an inference, load average {load:.1f} before it began"
     (DOCS / "operations.md").write_text(page.HEAD.format(date=datetime.now(UTC).date(), machine=machine) + figures)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -1,13 +1,15 @@
 """docs/operations.md: the figures of a run, each with the query that gave it."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import httpx2
 import pictures
 import queries
 import yaml
 from live import RULES
+
+from kdmri.benchmark import Comparison
 
 HEAD = """# Operations: what the operator sees
 
@@ -36,7 +38,7 @@ class Phase(Protocol):
     end: float
 
 
-def page(run: pictures.Run, shadow: Sequence[Phase], paired: Phase, benchmark: Sequence[dict[str, Any]]) -> str:
+def page(run: pictures.Run, shadow: Sequence[Phase], paired: Phase, benchmark: Sequence[Comparison]) -> str:
     """All after the heading."""
     parts = [dashboards(), shadow_figures(run, shadow), speedups(run, paired, benchmark), rules(run), live_answers(run)]
     return "\n".join(parts)
@@ -108,16 +110,16 @@ def shadow_queries(window: str) -> list[tuple[str, int]]:
     return asked
 
 
-def speedups(run: pictures.Run, paired: Phase, benchmark: Sequence[dict[str, Any]]) -> str:
+def speedups(run: pictures.Run, paired: Phase, benchmark: Sequence[Comparison]) -> str:
     """The panel's figure beside the benchmark's."""
     cases = {"reconstruct": "1 coil, 256 x 256, 4x", "super_resolve": "256 x 256, 2x"}
     (expr,) = {q.expr for q in queries.queries() if q.panel == "Speed-up" and "$__range" in q.expr}
-    window = {"$__range": f"{paired.end - paired.start:.0f}s"}
+    window = {"$__range": f"{max(paired.end - paired.start, 4 * run.scrape_interval):.0f}s"}
     found = queries.instant(run.prometheus, expr, queries.VARIABLES | window, time=paired.end)
     panel = {labels["operation"]: value for labels, value in found}
     rows = []
     for operation, case in cases.items():
-        (measured,) = (row["speedup"] for row in benchmark if row["input"] == case)
+        (measured,) = (row.speedup for row in benchmark if row.input == case)
         ratio = panel[operation] / measured
         verdict = "yes" if abs(ratio - 1) <= TOLERANCE else "**no**"
         rows.append(
@@ -133,8 +135,8 @@ def speedups(run: pictures.Run, paired: Phase, benchmark: Sequence[dict[str, Any
     )
     return f"""## Speed-up: the panel and the benchmark
 
-{paired.requests} pairs of requests of the benchmark's sizes, as Prometheus saw them; `kdmri bench` on the same
-machine afterwards.
+{paired.requests} pairs of requests of the benchmark's sizes, as Prometheus saw them; the code of `kdmri bench` on
+the same machine afterwards, with as many threads.
 
 {markdown(columns, rows)}"""
 
