@@ -112,6 +112,7 @@ def _steps(panel: dict[str, Any]) -> list[dict[str, Any]]:
 def _stat(frame: Frame, panel: dict[str, Any], run: Run) -> None:
     (target,), defaults = panel["targets"], panel["fieldConfig"]["defaults"]
     found = queries.instant(run.prometheus, target["expr"], run.variables, time=run.end)
+    found.sort(key=lambda series: sorted(series[0].items()))
     for number, (labels, value) in enumerate(found):
         passed = [step["color"] for step in _steps(panel) if step["value"] is None or value >= step["value"]]
         at = {"x": (number + 0.5) / len(found), "ha": "center", "transform": frame.box.transAxes}
@@ -131,7 +132,7 @@ def _timeseries(frame: Frame, panel: dict[str, Any], run: Run) -> None:
         for labels, points in found:
             minutes = [(time - run.start) / 60 for time, _ in points]
             lines.append((named(target["legendFormat"], labels), minutes, [value for _, value in points]))
-    columns = max(1, int(frame.wide // 135))
+    columns = max(1, int(frame.wide // 155))
     axes = frame.inset(66, 14, 28, 32 + 13 * -(-len(lines) // columns))
     if defaults["custom"].get("stacking", {}).get("mode") == "normal" and lines:
         _stack(axes, lines)
