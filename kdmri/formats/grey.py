@@ -45,16 +45,22 @@ def stored_values(pixels: Float32[ndarray, "slice R C"]) -> tuple[Int16[ndarray,
 
 
 def window(pixels: Float32[ndarray, "slice R C"], headers: Sequence[Dataset] = ()) -> Dataset:
-    """One window for all slices: the median of those in `headers`, or else robust percentiles of the pixels."""
-    edges = _windows(headers)
-    sample = pixels.ravel()[:: -(-pixels.size // ENOUGH)]
-    low, high = np.median(edges, axis=0) if edges else np.percentile(sample, PERCENTILES)
+    """One window for all slices, between `limits`."""
+    low, high = limits(pixels, headers)
     width = float(high - low) or 1.0
     item = Dataset()
     item.WindowCenter, item.WindowWidth = decimals((low + width / 2, width))
     if width < 1:
         item.VOILUTFunction = "LINEAR_EXACT"  # the default LINEAR is for widths of 1 or more (PS3.3 C.11.2.1.2.1)
     return item
+
+
+def limits(pixels: Float32[ndarray, "slice R C"], headers: Sequence[Dataset] = ()) -> tuple[float, float]:
+    """What is shown black and white: the median window of `headers`, or else robust percentiles of the pixels."""
+    edges = _windows(headers)
+    sample = pixels.ravel()[:: -(-pixels.size // ENOUGH)]
+    low, high = np.median(edges, axis=0) if edges else np.percentile(sample, PERCENTILES)
+    return float(low), float(high)
 
 
 def _windows(headers: Sequence[Dataset]) -> list[tuple[float, float]]:

@@ -1,30 +1,37 @@
-"""PNG preview: 8-bit greyscale, windowed as a viewer shows a series that brings no window of its own."""
+"""PNG preview: 8-bit greyscale, windowed as a viewer would."""
 
 import io
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy import ndarray
 from PIL import Image
+from pydicom import Dataset
 
-from kdmri.formats.grey import ENOUGH, PERCENTILES
+from kdmri.formats.grey import limits
 from kdmri.records import Images
 
 WHITE = 255
 
 
-def to_bytes(images: Images) -> bytes:
-    """One slice as it is, several as a montage in reading order, about as wide as high. One window for all."""
+def to_bytes(images: Images, headers: Sequence[Dataset] = ()) -> bytes:
+    """One slice as it is, several as a montage in reading order, about as wide as high.
+
+    One window for all: that of the DICOM `headers` they were made from, or robust percentiles of the pixels.
+    """
     file = io.BytesIO()
-    Image.fromarray(_montage(_windowed(images.pixels))).save(file, "PNG")
+    Image.fromarray(_montage(_windowed(images.pixels, headers))).save(file, "PNG")
     return file.getvalue()
 
 
-def _windowed(pixels: Float32[ndarray, "slice row column"]) -> UInt8[ndarray, "slice row column"]:
-    """Black and white at robust percentiles of all slices. Without contrast, all black; NaN is black."""
+def _windowed(
+    pixels: Float32[ndarray, "slice row column"], headers: Sequence[Dataset]
+) -> UInt8[ndarray, "slice row column"]:
+    """Grey levels between the limits of the window. Without contrast, all black; NaN is black."""
     pixels = np.nan_to_num(pixels)
-    low, high = np.percentile(pixels.ravel()[:: -(-pixels.size // ENOUGH)], PERCENTILES)
+    low, high = limits(pixels, headers)
     # A flat or nearly empty image has no percentiles apart: then its extremes are the window.
     low, high = (low, high) if high > low else (pixels.min(), pixels.max())
     grey = (pixels - low) / ((high - low) or 1) * WHITE

@@ -205,6 +205,9 @@ def test_dcmtk_reads_the_answer(name, tmp_path):
     ran = subprocess.run(["dcmdump", "+P", "Rows", "+P", "PixelData", path], capture_output=True, text=True, check=True)
     assert not ran.stderr
     assert str(parsed(answer[0]).Rows) in ran.stdout
+    subprocess.run(["dcmconv", "+ti", path, tmp_path / "implicit.dcm"], check=True)
+    converted = pydicom.dcmread(tmp_path / "implicit.dcm")
+    assert_array_equal(converted.pixel_array, parsed(answer[0]).pixel_array)
 
 
 # --- position, in millimetres ---

@@ -89,6 +89,31 @@ def test_lossless_jpeg_gives_the_same_picture(process, tmp_path):
     assert_array_equal(only([tmp_path / "jpeg.dcm"]).images.pixels, only([source]).images.pixels)
 
 
+@pytest.mark.skipif(not shutil.which("dcmcjpeg"), reason="dcmtk is not installed")
+@pytest.mark.parametrize(
+    ("command", "syntax"),
+    [
+        (["dcmcjpeg", "--encode-baseline"], uid.JPEGBaseline8Bit),
+        (["dcmcjpeg", "--encode-extended"], uid.JPEGExtended12Bit),
+        (["dcmcjpls", "--encode-nearlossless"], uid.JPEGLSNearLossless),
+    ],
+)
+def test_lossy_jpeg_gives_nearly_the_same_picture(command, syntax, tmp_path):
+    source = wheel("examples_overlay.dcm")
+    subprocess.run([*command, source, tmp_path / "lossy.dcm"], check=True)
+    series = only([tmp_path / "lossy.dcm"])
+    assert series.headers[0].file_meta.TransferSyntaxUID == syntax
+    plain = only([source]).images.pixels
+    assert np.corrcoef(series.images.pixels.ravel(), plain.ravel())[0, 1] > 0.998
+
+
+def test_lossy_jpeg_2000_gives_nearly_the_same_picture():
+    dataset = small()
+    dataset.compress(uid.JPEG2000, j2k_cr=[8], generate_instance_uid=False)
+    plain = small().pixel_array
+    assert_allclose(only([written(dataset)]).images.pixels[0], plain, atol=0.06 * plain.max())
+
+
 def test_bytes_open_files_and_paths_are_the_same():
     path = wheel("MR_small.dcm")
     with path.open("rb") as file:

@@ -4,14 +4,16 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy import ndarray
 from numpy.testing import assert_allclose
 from PIL import Image
+from pydicom.data import get_testdata_file
 
-from kdmri.formats import nifti, png
+from kdmri.formats import dicom, nifti, png
 from kdmri.records import Images
 from tests.scans import phantom
 
@@ -74,6 +76,16 @@ def test_one_window_serves_all_slices() -> None:
     assert picture[:, :32].max() < picture[:, 32:].max() == 255
     shown = picture[:, 32:] < 255
     assert_allclose(2.0 * picture[:, :32][shown], picture[:, 32:][shown], atol=2)
+
+
+def test_the_window_of_the_source_is_taken() -> None:
+    header = pydicom.dcmread(get_testdata_file("MR_small.dcm", download=False))
+    (series,) = dicom.read([Path(get_testdata_file("MR_small.dcm", download=False))])
+    picture = np.asarray(Image.open(io.BytesIO(png.to_bytes(series.images, series.headers))))
+    low = float(header.WindowCenter) - float(header.WindowWidth) / 2
+    expected = np.clip((header.pixel_array - low) / float(header.WindowWidth) * 255, 0, 255)
+    assert_allclose(picture.astype(int), expected, atol=1)
+    assert abs(picture.astype(int) - rendered(series.images.pixels)).max() > 5  # another than without
 
 
 def test_real_slices_are_neither_black_nor_burnt_out(data: Path) -> None:
