@@ -7,7 +7,7 @@ is scraped answers for all. Counters and histograms of a dead worker stay, as th
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -41,16 +41,26 @@ def shared_metrics() -> Iterator[None]:
 
 def registry_of_all(folder: Path) -> CollectorRegistry:
     """What all processes that write to `folder` have counted."""
-    living = set()
-    for process in {int(file.stem.rpartition("_")[2]) for file in folder.glob("*.db")}:
-        if Path(f"/proc/{process}").exists():
-            living.add(process)
-        else:
+    counting = {int(file.stem.rpartition("_")[2]) for file in folder.glob("*.db")}
+    living = {process for process in counting if _lives(process)}
+    for process in counting - living:
+        # Another scrape may have come first.
+        with suppress(FileNotFoundError):
             mark_process_dead(process, str(folder))
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(folder))
     registry.register(_Processes(living))
     return registry
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # asks, and sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class _Processes(Collector):

@@ -102,8 +102,12 @@ class Shadow:
         if self._stopping.is_set() or not self._room.acquire(blocking=False):
             telemetry.SHADOW_DROPPED.inc()
             return
-        # In the request's context, so that log lines carry its id.
-        self._thread.submit(contextvars.copy_context().run, self._run, sample())
+        try:
+            # In the request's context, so that log lines carry its id.
+            self._thread.submit(contextvars.copy_context().run, self._run, sample())
+        except BaseException:
+            self._room.release()
+            raise
 
     def close(self) -> None:
         """Stop at the next stage. The scheduler must be closed first: a run may be waiting for it to be idle."""

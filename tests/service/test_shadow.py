@@ -218,6 +218,24 @@ def test_one_runs_one_waits_and_others_are_dropped_and_counted(slot, sample_of, 
     assert value(client, "kdmri_shadow_dropped_total") == before + 3
 
 
+def test_a_sample_that_can_not_be_taken_gives_its_place_back(slot, sample_of) -> None:
+    def broken() -> Sample:
+        raise MemoryError
+
+    async def scenario() -> list[int]:
+        _, shadow = slot()
+        for _ in range(3):
+            with pytest.raises(MemoryError):
+                await shadow.offer(broken)
+        ran: list[int] = []
+        await shadow.offer(sample_of(lambda *_: ran.append(1)))
+        await asyncio.to_thread(shadow._thread.submit(int).result, PATIENCE)
+        shadow.close()
+        return ran
+
+    assert asyncio.run(scenario()) == [1]
+
+
 @pytest.mark.parametrize("disturbed", [False, True])
 def test_a_time_that_a_live_request_fell_into_is_not_reported(slot, sample_of, client: TestClient, disturbed) -> None:
     async def scenario() -> None:
