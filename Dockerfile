@@ -10,8 +10,9 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY kdmri kdmri
 COPY service service
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-    > /requirements.txt
+# With what sends traces: small, and off until KDMRI_TRACES is set.
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+    print(*project['dependencies'], *project['optional-dependencies']['traces'], sep='\n')" > /requirements.txt
 # Training is not in the image, so its commands are not offered.
 RUN sed -i '/"training\./d' pyproject.toml && pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
 
