@@ -80,7 +80,7 @@ step "build"
 "${compose[@]}" build ${BUILD_ARGS:-} service >"$files/build" 2>&1 || { tail -n 40 "$files/build"; fail "build failed"; }
 step "start"
 "${compose[@]}" up -d service prometheus >/dev/null 2>&1
-wait_for 180 healthy
+wait_for 300 healthy
 
 step "super-resolve a DICOM of pydicom's own"
 sample MR_small.dcm >"$files/in.dcm"
@@ -99,11 +99,11 @@ image = h5py.File(io.BytesIO(sys.stdin.buffer.read()))["reconstruction"]
 print("   ", image.shape, image.dtype); assert image.dtype == "float32" and image.ndim == 3' <"$files/out.h5"
 
 step "Prometheus scrapes it"
-wait_for 60 query_is 'up{job="kdmri"}' 1
-wait_for 60 query_is 'kdmri_requests_total{operation="reconstruct", role="student", status="200"} > bool 0' 1
+wait_for 120 query_is 'up{job="kdmri"}' 1
+wait_for 120 query_is 'kdmri_requests_total{operation="reconstruct", role="student", status="200"} > bool 0' 1
 wait_for 30 rules_loaded
 step "every panel's query has an answer"
-wait_for 180 panels_have_data
+wait_for 300 panels_have_data
 cat "$files/try"
 
 step "hardening"
@@ -124,7 +124,7 @@ in_service sh -c '! touch /app/x 2>/dev/null' || fail "the root file system can 
 step "kill the server: the container comes back"
 # All that this user may signal, the server; the init is not among them.
 in_service sh -c 'kill -9 -1' >/dev/null 2>&1 || true
-wait_for 180 restarted
+wait_for 300 restarted
 reconstruct student
 expect "restarts" "$(inspect '{{.RestartCount}}')" 1
 echo "test-stack: passed"
