@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -161,7 +161,9 @@ def main(data: Path, threads: int | None = None) -> None:
         run = pictures.Run(prometheus, start, client.seen(), SCRAPE)
         (DOCS / "operations").mkdir(parents=True, exist_ok=True)
         for dashboard in sorted(queries.DASHBOARDS.glob("*.json")):
-            pictures.draw(dashboard, run, DOCS / "operations" / f"{dashboard.stem}.png")
+            # The bursts go to the teacher, with other inputs than the student gets then: no comparison.
+            end = paired.end if dashboard.stem == "teacher-against-student" else run.end
+            pictures.draw(dashboard, replace(run, end=end), DOCS / "operations" / f"{dashboard.stem}.png")
         figures = page.page(run, shadow, paired, benched(threads))
     cores = os.cpu_count() or 1
     machine = f"{threads or cores} of {cores} processor cores an inference, load average {load:.1f} before it began"

@@ -14,7 +14,8 @@ from kdmri.benchmark import Comparison
 HEAD = """# Operations: what the operator sees
 
 Written by `deploy/operations.py` from a run on {date}: one service with every answer shadowed
-(`KDMRI_SHADOW_RATE=1`), one Prometheus with this project's rules, {machine}.
+(`KDMRI_SHADOW_RATE=1`), one Prometheus with this project's rules,
+{machine}.
 The traffic: every slice of the test split that is not air, once at 4x and once at 8x, by one role in turn and shadowed
 by the other; then pairs of equal requests to both roles; then bursts of twelve requests at a time on a queue of four,
 with files that can't be read among them. The slices are magnitude images of patients and volunteers that no model was
@@ -49,7 +50,8 @@ def dashboards() -> str:
     text = """## The dashboards
 
 Drawn by `deploy/pictures.py` from the dashboards' JSON and Prometheus' answers to their queries, panel by panel where
-Grafana puts them at 1280 pixels; not screenshots of Grafana.
+Grafana puts them at 1280 pixels; not screenshots of Grafana. The first ends before the bursts: they go to the teacher
+with larger inputs than the student gets meanwhile, and its speed-up would compare unlike things.
 """
     return text + "".join(f"\n![{title}](operations/{name}.png)\n" for name, title in PANELS.items())
 

@@ -154,7 +154,7 @@ def _timeseries(frame: Frame, panel: dict[str, Any], run: Run) -> None:
         axes.set_ylim(min(low, least), max(high, defaults["custom"]["axisSoftMax"]))
     axes.set_xlim(0, (run.end - run.start) / 60)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda minute, _: f"{minute:.0f} min"))
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(max(2, int(frame.wide // 65)), integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, defaults["unit"])))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     _finish(axes)

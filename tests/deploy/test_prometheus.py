@@ -25,7 +25,7 @@ EXPRESSIONS = {
 
 @pytest.fixture(scope="module")
 def answers(prometheus: str, client: httpx2.Client) -> dict[str, list[float]]:
-    """What Prometheus has for each expression: traffic until all have data, or a minute and a half."""
+    """What Prometheus has for each expression: traffic until all have data, or two and a half minutes."""
     found: dict[str, list[float]] = {}
 
     def all_answered() -> bool:
@@ -37,7 +37,7 @@ def answers(prometheus: str, client: httpx2.Client) -> dict[str, list[float]]:
     # Where one never answers, its test says so.
     with suppress(TimeoutError):
         # The pause is what shadow runs need: they wait for a service that nobody asks anything.
-        until(all_answered, seconds=90, what="an answer to every query", pause=2)
+        until(all_answered, seconds=150, what="an answer to every query", pause=2)
     return found
 
 
