@@ -40,7 +40,7 @@ def _windowed(
 
 def _montage(slices: UInt8[ndarray, "slice row column"]) -> UInt8[ndarray, "row column"]:
     count, rows, columns = slices.shape
-    across = math.ceil(math.sqrt(count * rows / columns))
+    across = min(count, math.ceil(math.sqrt(count * rows / columns)))
     down = math.ceil(count / across)
     tiles = np.zeros((down * across, rows, columns), dtype=np.uint8)
     tiles[:count] = slices

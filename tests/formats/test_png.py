@@ -64,6 +64,7 @@ def test_slices_are_laid_out_in_reading_order(slices: int, rows: int, columns: i
     assert picture.shape == (down * rows, across * columns)
     assert down * across >= slices > (down - 1) * across
     tiles = picture.reshape(down, rows, across, columns).swapaxes(1, 2).reshape(-1, rows, columns)
+    assert across <= slices  # no column of air beside a tall slice
     assert (tiles == tiles[:, :1, :1]).all()
     brightness = tiles[:slices, 0, 0].astype(int)
     assert (np.diff(brightness) >= 0).all()
