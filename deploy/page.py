@@ -172,8 +172,7 @@ def rules(run: pictures.Run) -> str:
     return f"""## Rules
 
 {markdown(("recorded", "at the end of the run"), recorded)}
-The bursts at the end of the run are there to be seen: what they set off is pending, not firing, for they lasted less
-than the alert waits.
+The states are those some minutes after the bursts, when the benchmark was done: a rate over five minutes remembers them.
 
 {markdown(("alert", "severity", "where", "for", "state"), alerts)}"""
 
