@@ -172,7 +172,7 @@ def rules(run: pictures.Run) -> str:
     return f"""## Rules
 
 {markdown(("recorded", "at the end of the run"), recorded)}
-The states are those some minutes after the bursts, when the benchmark was done: a rate over five minutes remembers them.
+The states are those some minutes after the bursts, the benchmark done: a rate over five minutes remembers them.
 
 {markdown(("alert", "severity", "where", "for", "state"), alerts)}"""
 
