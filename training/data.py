@@ -68,6 +68,8 @@ class Simulation:
     accelerations: tuple[float, float]
     noise: float
     """Largest standard deviation of the noise, as a share of the bright tissue."""
+    noise_exponent: float
+    """How rare strong noise is: its deviation is `noise` times a uniform number to this power."""
     coils: int
     multi_coil: float
     """Share of batches with `coils` coils; the others have one."""
@@ -116,8 +118,8 @@ def reconstruction_batch(slices: Slices, simulation: Simulation, rng: Generator)
     maps = torch.stack([simulate_sensitivities(shape, coils, rng) for _ in range(simulation.batch)])
     phase = torch.stack([simulate_phase(shape, rng) for _ in range(simulation.batch)])
     masks = torch.stack([_draw_mask(columns, simulation, rng) for _ in range(simulation.batch)])
-    # Most examples are clean and a few are as noisy as the worst: a cubed uniform.
-    noise = torch.tensor(simulation.noise * rng.random(simulation.batch) ** 3, dtype=torch.float32)
+    deviation = simulation.noise * rng.random(simulation.batch) ** simulation.noise_exponent
+    noise = torch.tensor(deviation, dtype=torch.float32)
     mask = masks[:, None, None, :].expand(-1, 1, *shape).float().contiguous()
     return measure(magnitude * phase, mask, maps, noise[:, None, None, None], rng)
 
