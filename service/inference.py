@@ -1,8 +1,8 @@
 """One model on one input: its turn with the scheduler, its time, its answer."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from kdmri import quality
 from kdmri.bundle import Manifest
@@ -15,29 +15,45 @@ from service.scheduler import Scheduler
 from service.telemetry import Observation
 
 
+class Job(Protocol):
+    """An input that waits for a model. A record, so that it can be sent to another process."""
+
+    def run(self, model: Model, stage: Stage) -> Images:
+        """What a model makes of it."""
+
+    def assess(self, images: Images) -> Quality:
+        """How far to trust what `run` answered."""
+
+
 @dataclass(frozen=True)
-class Job:
-    """An input that waits for a model."""
-
-    run: Callable[[Model, Stage], Images]
-    assess: Callable[[Images], Quality]
-    """Of what `run` answered."""
-
-
-def reconstruction(kspace: KSpace) -> Job:
+class Reconstruction:
     """What `POST /reconstruct` asks of a model."""
-    return Job(
-        lambda model, stage: Reconstructor(model).reconstruct(kspace, stage=stage),
-        lambda images: quality.of_reconstruction(images, kspace),
-    )
+
+    kspace: KSpace
+
+    def run(self, model: Model, stage: Stage) -> Images:
+        """Magnitude images."""
+        return Reconstructor(model).reconstruct(self.kspace, stage=stage)
+
+    def assess(self, images: Images) -> Quality:
+        """Against the k-space."""
+        return quality.of_reconstruction(images, self.kspace)
 
 
-def super_resolution(images: Images, scale: int) -> Job:
+@dataclass(frozen=True)
+class SuperResolution:
     """What `POST /super-resolve` asks of a model."""
-    return Job(
-        lambda model, stage: SuperResolver(model).super_resolve(images, scale, stage=stage),
-        lambda finer: quality.of_super_resolution(finer, images, scale),
-    )
+
+    images: Images
+    scale: int
+
+    def run(self, model: Model, stage: Stage) -> Images:
+        """The images on the finer grid."""
+        return SuperResolver(model).super_resolve(self.images, self.scale, stage=stage)
+
+    def assess(self, images: Images) -> Quality:
+        """Against the coarse images."""
+        return quality.of_super_resolution(images, self.images, self.scale)
 
 
 @dataclass(frozen=True)

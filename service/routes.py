@@ -12,8 +12,8 @@ from kdmri.errors import InvalidRequest
 from kdmri.formats import derived, kspace
 from kdmri.formats.dicom import DicomSeries, read, read_zip
 from kdmri.records import Images, KSpace
-from service import answers, shadow, wire
-from service.inference import Answer, infer, reconstruction, super_resolution
+from service import answers, rerun, wire
+from service.inference import Answer, Reconstruction, SuperResolution, infer
 from service.openapi import answered, body
 from service.telemetry import BOTH, Observation, observed
 from service.upload import Part, receive
@@ -54,7 +54,7 @@ async def reconstruct(
         parts = await receive(request, raw=RAW_KSPACE, limit=state.settings.max_upload_mb * 2**20)
         with stage("parse"):
             measured = await run_sync(_read_kspace, parts, state.settings.max_unpacked_mb * 2**20)
-        job = reconstruction(measured)
+        job = Reconstruction(measured)
         found = [await infer(job, one, state.scheduler, stage) for one in chosen]
         with stage("encode"):
             if len(found) > 1:
@@ -62,7 +62,7 @@ async def reconstruct(
             else:
                 content, kind = await run_sync(_reconstructed, found[0], stage, kind, measured.acceleration)
         if role != BOTH and (other := state.shadow.drawn(found[0])):
-            after.add_task(state.shadow.offer, partial(shadow.of_reconstruction, measured, found[0], other))
+            after.add_task(state.shadow.offer, partial(rerun.of_reconstruction, measured, found[0], other))
         return answers.respond(content, kind, answers.headers(found, stage.role), stage)
 
 
@@ -92,7 +92,7 @@ async def super_resolve(
             raise InvalidRequest(f"role=both: expected images of one series and one size, got {len(groups)} kinds")
         kind = wire.negotiate(accept, SIDE_BY_SIDE if role == BOTH else _offered(groups, request))
         found = [
-            await infer(super_resolution(group.images, scale), one, state.scheduler, stage)
+            await infer(SuperResolution(group.images, scale), one, state.scheduler, stage)
             for group in groups
             for one in chosen
         ]
@@ -103,7 +103,7 @@ async def super_resolve(
                 content, kind = await run_sync(_super_resolved, groups, found, stage, kind, scale)
         if role != BOTH and (other := state.shadow.drawn(found[0])):
             first = groups[0].images
-            after.add_task(state.shadow.offer, partial(shadow.of_super_resolution, first, scale, found[0], other))
+            after.add_task(state.shadow.offer, partial(rerun.of_super_resolution, first, scale, found[0], other))
         return answers.respond(content, kind, answers.headers(found, stage.role), stage)
 
 

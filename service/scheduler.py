@@ -1,7 +1,6 @@
 """Inference off the event loop, behind a bounded queue: what has no place is refused at once, not kept waiting."""
 
 import asyncio
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -9,6 +8,7 @@ from typing import TypeVar
 
 from service import telemetry
 from service.errors import Overloaded
+from service.live import Live
 from service.telemetry import Observation
 
 Answer = TypeVar("Answer")
@@ -21,11 +21,7 @@ class Scheduler:
         self.capacity = capacity
         self.waiting = 0
         self.running = 0
-        self.arrived = 0
-        """Jobs so far: where two readings agree, none came in between."""
-        self.idle = threading.Event()
-        """Set while no job waits or runs, for threads that want to stay out of the way."""
-        self.idle.set()
+        self.live = Live()
         self._free = asyncio.Semaphore(inferences)
         self._threads = ThreadPoolExecutor(inferences, thread_name_prefix="inference")
         telemetry.QUEUE_CAPACITY.set(capacity)
@@ -36,7 +32,7 @@ class Scheduler:
             raise Overloaded(
                 f"expected a free place among {self.capacity} waiting requests, all are taken: try again later"
             )
-        self.arrived += 1
+        self.live.arrive()
         with observation("queue"):
             await self._turn()
         # Shielded: a thread can't be stopped, so the place is given back when the job ends, not when its client leaves.
@@ -64,12 +60,8 @@ class Scheduler:
     def _tell(self) -> None:
         telemetry.QUEUE_DEPTH.set(self.waiting)
         telemetry.IN_PROGRESS.set(self.running)
-        if self.waiting or self.running:
-            self.idle.clear()
-        else:
-            self.idle.set()
+        self.live.busy = self.waiting + self.running > 0
 
     def close(self) -> None:
         """Let running jobs end; start no more."""
         self._threads.shutdown(wait=True, cancel_futures=True)
-        self.idle.set()

@@ -1,94 +1,45 @@
 """Live answers made again by the other role, on time that nobody wants: what the student costs, seen in production.
 
-Two things keep a live request from waiting: the thread runs at the lowest priority that the system has, and before
-each stage of the model it waits until the scheduler is idle. It takes models of its own, so that the threads they
-start inherit that priority. Memory is bounded: one input runs, one waits, each no larger than a batch of the runtime.
+Two things keep a live request from waiting: runs have a process of their own at the lowest priority that the system
+has, and before each stage of the model they wait until no live request is being worked on. A thread would not do: kept
+from running by whatever else the machine does, it may hold Python's lock, and then live requests wait for it (measured:
+their 95th percentile rose by half). Memory is bounded: one input runs, one waits, each a batch of the runtime at most.
 """
 
 import contextvars
-import os
+import multiprocessing
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 
 import structlog
 
 from kdmri.bundle import Bundle
-from kdmri.records import Images, KSpace
-from kdmri.runtime.model import Model
-from kdmri.runtime.reconstructor import BATCH_SAMPLES
-from kdmri.runtime.stages import StageName
-from kdmri.runtime.superresolver import BATCH_PIXELS
-from service import telemetry
-from service.comparison import Comparison, compare
-from service.inference import Answer, Job, reconstruction, super_resolution
-from service.models import Models, load_warm
-from service.scheduler import Scheduler
-from service.telemetry import Observation
+from service import background, telemetry
+from service.inference import Answer
+from service.live import Live
+from service.models import Models
+from service.rerun import Outcome, Sample
 
 log = structlog.get_logger()
-
-
-class Stopped(Exception):
-    """The service ends; a shadow run is not worth waiting for."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A live answer and what is needed to make it again."""
-
-    operation: str
-    job: Job
-    live: Answer
-    """With the slices only that `job` makes again."""
-    other: Bundle
-
-
-def of_reconstruction(measured: KSpace, live: Answer, other: Bundle) -> Sample:
-    """The middle slices of a scan, a batch at most."""
-    kept = _middle(len(measured.samples), BATCH_SAMPLES // measured.samples[0].size)
-    part = _copied(measured.part(kept))
-    return Sample("reconstruct", reconstruction(part), _cut(live, kept), other)
-
-
-def _copied(part: KSpace) -> KSpace:
-    """Arrays of its own: views would keep the whole scan in memory."""
-    calibration = part.calibration and _copied(part.calibration)
-    return replace(part, samples=part.samples.copy(), mask=part.mask.copy(), calibration=calibration)
-
-
-def of_super_resolution(images: Images, scale: int, live: Answer, other: Bundle) -> Sample:
-    """The middle slices of a series, a batch at most."""
-    kept = _middle(len(images.pixels), BATCH_PIXELS // live.images.pixels[0].size)
-    part = Images(images.pixels[kept].copy())
-    return Sample("super_resolve", super_resolution(part, scale), _cut(live, kept), other)
-
-
-def _middle(count: int, at_most: int) -> slice:
-    """Up to `at_most` slices around the middle one, where there is most to see."""
-    kept = min(count, max(at_most, 1))
-    start = count // 2 - kept // 2
-    return slice(start, start + kept)
-
-
-def _cut(live: Answer, kept: slice) -> Answer:
-    return replace(live, images=Images(live.images.pixels[kept].copy()))
 
 
 class Shadow:
     """The low-priority slot. `rate` in [0, 1] is the share of live requests that are run again."""
 
-    def __init__(self, models: Models, scheduler: Scheduler, *, rate: float) -> None:
+    def __init__(self, models: Models, live: Live, *, rate: float) -> None:
         self.rate = rate
         self._models = models
-        self._scheduler = scheduler
+        self._live = live
         self._room = threading.BoundedSemaphore(2)  # one runs, one waits
         self._stopping = threading.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow", initializer=_lowest_priority)
-        self._own: dict[str, Model] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow")
+        """Talks to the process, and waits for it."""
+        self._process: SpawnProcess | None = None
+        self._connection: Connection | None = None
 
     def drawn(self, answer: Answer) -> Bundle | None:
         """The bundle to run a live request again with; None where it was not drawn, or has no counterpart."""
@@ -110,74 +61,45 @@ class Shadow:
             raise
 
     def close(self) -> None:
-        """Stop at the next stage. The scheduler must be closed first: a run may be waiting for it to be idle."""
+        """End at once: a comparison is not worth waiting for."""
         self._stopping.set()
+        if self._process:
+            self._process.kill()
         self._thread.shutdown(wait=True, cancel_futures=True)
+        if self._process:
+            self._process.join()
 
     def _run(self, sample: Sample) -> None:
         try:
-            comparison, undisturbed = self._compared(sample)
-            telemetry.shadowed(sample.operation, comparison, timed=undisturbed)
-            figures = {"psnr_db": round(comparison.psnr_db, 2), "ssim": comparison.ssim and round(comparison.ssim, 4)}
-            log.info("shadow compared", operation=sample.operation, timed=undisturbed, **figures)
-        except Stopped:
-            pass
-        except Exception as error:
-            # Named, not quoted: its message may hold what the input holds. Nobody waits for this answer.
-            log.error("shadow failed", operation=sample.operation, error=type(error).__name__)
+            found = self._answer(sample)
+        except (EOFError, OSError):
+            # Killed, by `close` or for want of memory. The next run starts another one.
+            found = "ProcessEnded"
+            self._connection = None
         finally:
             self._room.release()
+        if isinstance(found, Outcome):
+            telemetry.shadowed(sample.operation, found.comparison, timed=found.undisturbed)
+            psnr = round(found.comparison.psnr_db, 2)
+            log.info("shadow compared", operation=sample.operation, psnr_db=psnr, timed=found.undisturbed)
+        elif not self._stopping.is_set():
+            log.error("shadow failed", operation=sample.operation, error=found)
 
-    def _compared(self, sample: Sample) -> tuple[Comparison, bool]:
-        """The comparison, and whether no live request came in between: only then does its time mean anything."""
-        model = self._model(sample.other)
-        stage = _Polite(self._wait)
-        self._wait()
-        arrived = self._scheduler.arrived
-        again = sample.job.run(model, stage).pixels
-        undisturbed = arrived == self._scheduler.arrived
-        self._wait()
-        live, seconds = sample.live, stage.model_seconds / len(again)
-        answers: dict[str, tuple[Images, float]] = {
-            live.manifest.role: (live.images, live.seconds),
-            sample.other.manifest.role: (Images(again), seconds),
-        }
-        (student, student_seconds), (teacher, teacher_seconds) = answers["student"], answers["teacher"]
-        comparison = compare(
-            student.pixels, teacher.pixels, student_seconds=student_seconds, teacher_seconds=teacher_seconds
-        )
-        return comparison, undisturbed
+    def _answer(self, sample: Sample) -> Outcome | str:
+        connection = self._connection or self._start()
+        connection.send(sample)
+        found: Outcome | str = connection.recv()
+        return found
 
-    def _wait(self) -> None:
-        self._scheduler.idle.wait()
+    def _start(self) -> Connection:
+        """The process, started with the first sample. Spawned: a copy of this one would hold its threads' locks."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        arguments = (theirs, self._live, self._models.device, self._models.threads)
+        self._process = context.Process(target=background.main, args=arguments, daemon=True, name="shadow")
+        self._process.start()
+        theirs.close()
         if self._stopping.is_set():
-            raise Stopped
-
-    def _model(self, bundle: Bundle) -> Model:
-        reference = bundle.manifest.reference
-        if reference not in self._own:
-            self._wait()
-            self._own[reference] = load_warm(bundle, device=self._models.device, threads=self._models.threads)
-        return self._own[reference]
-
-
-class _Polite(Observation):
-    """Times stages, and waits before each."""
-
-    def __init__(self, wait: Callable[[], None]) -> None:
-        super().__init__()
-        self._wait = wait
-
-    @contextmanager
-    def __call__(self, stage: StageName) -> Iterator[None]:
-        """Time spent inside belongs to `stage`, time waited to none."""
-        self._wait()
-        with super().__call__(stage):
-            yield
-
-
-def _lowest_priority() -> None:
-    """This thread, and threads it starts, run when no other wants to. Linux; elsewhere waiting must do."""
-    if hasattr(os, "SCHED_IDLE"):
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            self._process.kill()
+        self._connection = ours
+        return ours

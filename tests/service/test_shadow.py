@@ -1,5 +1,6 @@
 import asyncio
 import io
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,19 +23,22 @@ from kdmri.records import Images
 from kdmri.runtime import Reconstructor, SuperResolver
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage
-from service import shadow
+from service import rerun, telemetry
 from service.app import create_app
 from service.comparison import PSNR_CEILING, compare
-from service.inference import Answer, Job
+from service.inference import Answer, Reconstruction
+from service.live import Live
+from service.rerun import Rerun, Sample
 from service.scheduler import Scheduler
 from service.settings import Settings
-from service.shadow import Sample, Shadow
+from service.shadow import Shadow
 from service.telemetry import Observation
 from tests.scans import phantom, scan
 from tests.service.test_operations import value
 
 UNKNOWN = Quality(0, 0, 0, 0)
-PATIENCE = 60.0
+ONES = Images(np.ones((1, 8, 8), np.float32))
+PATIENCE = 240.0
 """Seconds after which a test that waits for an event has failed."""
 
 
@@ -82,7 +86,7 @@ def test_no_shadow_where_the_rate_is_zero(kspace_file: Path) -> None:
 
 @given(st.integers(1, 400), st.integers(0, 100))
 def test_the_slices_kept_share_their_middle_with_all(count: int, at_most: int) -> None:
-    kept = range(count)[shadow._middle(count, at_most)]
+    kept = range(count)[rerun._middle(count, at_most)]
     assert len(kept) == min(count, max(at_most, 1))
     assert kept[len(kept) // 2] == count // 2
 
@@ -93,10 +97,10 @@ def test_slices_run_again_by_the_same_model_come_out_the_same(
 ) -> None:
     images = np.concatenate([phantom(48, 64) * brightness for brightness in (1, 3, 2, 5, 4)])
     measured = scan(images, coils=coils, acceleration=3)
-    monkeypatch.setattr("service.shadow.BATCH_SAMPLES", 3 * measured.samples[0].size)
+    monkeypatch.setattr("service.rerun.BATCH_SAMPLES", 3 * measured.samples[0].size)
     model = models["reconstruction", "student"]
     live = Answer(model.manifest, Reconstructor(model).reconstruct(measured), 1, UNKNOWN)
-    sample = shadow.of_reconstruction(measured, live, bundles[0])
+    sample = rerun.of_reconstruction(measured, live, bundles[0])
     assert len(sample.live.images.pixels) == 3
     assert_allclose(sample.job.run(model, Observation()).pixels, sample.live.images.pixels, atol=1e-4)
 
@@ -104,63 +108,56 @@ def test_slices_run_again_by_the_same_model_come_out_the_same(
 def test_super_resolved_slices_come_out_the_same(
     models: dict[tuple[str, str], Model], bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.shadow.BATCH_PIXELS", 2 * 64 * 64)
+    monkeypatch.setattr("service.rerun.BATCH_PIXELS", 2 * 64 * 64)
     model = models["super-resolution", "student"]
     images = Images(np.concatenate([phantom(32, 32) * brightness for brightness in (1, 3, 2, 5)]))
     live = Answer(model.manifest, SuperResolver(model).super_resolve(images, 2), 1, UNKNOWN)
-    sample = shadow.of_super_resolution(images, 2, live, bundles[0])
+    sample = rerun.of_super_resolution(images, 2, live, bundles[0])
     assert len(sample.live.images.pixels) == 2
     assert_allclose(sample.job.run(model, Observation()).pixels, sample.live.images.pixels, atol=1e-5)
 
 
-class Noticed(threading.Event):
-    """An event that tells when somebody has begun to wait for it while it was not set."""
+class Fake:
+    """A job that runs a function."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.held = threading.Event()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        if not self.is_set():
-            self.held.set()
-        return super().wait(timeout)
+    def __init__(self, run: Callable[[Model, Stage], Images]) -> None:
+        self.run = run
 
 
 @pytest.fixture
-def slot(
-    models: dict[tuple[str, str], Model], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], tuple[Scheduler, Shadow]]:
-    """A scheduler and a shadow whose waiting can be seen; to be made on an event loop."""
+def sample_of(models: dict[tuple[str, str], Model], bundles: list[Bundle]) -> Callable[..., Sample]:
+    """A sample of a student's live answer, run again by the given function."""
+    teacher = next(b for b in bundles if b.manifest.role == "teacher")
+    live = Answer(models["reconstruction", "student"].manifest, ONES, 1, UNKNOWN)
+    return lambda run: Sample("reconstruct", Fake(run), live, teacher)
 
-    def make() -> tuple[Scheduler, Shadow]:
-        scheduler = Scheduler(inferences=1, capacity=4)
-        scheduler.idle = Noticed()
-        scheduler.idle.set()
-        monkeypatch.setattr("service.shadow.load_warm", lambda *_, **__: None)
-        return scheduler, Shadow(SimpleNamespace(device="cpu", threads=1), scheduler, rate=1)  # type: ignore[arg-type]
+
+@pytest.fixture
+def rerun_beside(monkeypatch: pytest.MonkeyPatch) -> Callable[[Live, threading.Event], Rerun]:
+    """A rerun without models, that sets an event where it waits for live requests."""
+    monkeypatch.setattr("service.rerun.load_warm", lambda *_, **__: None)
+
+    def make(live: Live, held: threading.Event) -> Rerun:
+        def pause(seconds: float) -> None:
+            held.set()
+            threading.Event().wait(seconds)
+
+        return Rerun(live, device="cpu", threads=1, pause=pause)
 
     return make
-
-
-@pytest.fixture
-def sample_of(models: dict[tuple[str, str], Model], bundles: list[Bundle]) -> Callable[..., Callable[[], Sample]]:
-    """A sample of a student's live answer run again by the given function."""
-    teacher = next(b for b in bundles if b.manifest.role == "teacher")
-    live = Answer(models["reconstruction", "student"].manifest, Images(np.ones((1, 8, 8), np.float32)), 1, UNKNOWN)
-    return lambda run: lambda: Sample("reconstruct", Job(run, lambda _: UNKNOWN), live, teacher)
 
 
 async def begun(event: threading.Event) -> None:
     assert await asyncio.to_thread(event.wait, PATIENCE)
 
 
-def test_a_shadow_starts_no_stage_while_a_live_job_runs(slot, sample_of) -> None:
+def test_a_run_starts_no_stage_while_a_live_job_runs(rerun_beside, sample_of) -> None:
     """It waits before its first stage, and again before the next one where a live job has come in between."""
 
-    async def scenario() -> list[str]:
-        scheduler, shadow = slot()
+    async def scenario() -> tuple[list[str], bool]:
+        scheduler = Scheduler(inferences=1, capacity=4)
         order: list[str] = []
-        first_stage, first_live, second_live = threading.Event(), threading.Event(), threading.Event()
+        first_stage, first_live, second_live, held = (threading.Event() for _ in range(4))
 
         def again(_: Model, stage: Stage) -> Images:
             with stage("denoise"):
@@ -169,130 +166,160 @@ def test_a_shadow_starts_no_stage_while_a_live_job_runs(slot, sample_of) -> None
                 assert second_live.wait(PATIENCE)
             with stage("denoise"):
                 order.append("shadow's second stage")
-            return Images(np.ones((1, 8, 8), np.float32))
+            return ONES
 
         def live(gate: threading.Event, name: str) -> None:
             gate.set()
-            assert scheduler.idle.held.wait(PATIENCE)
+            assert held.wait(PATIENCE)
             order.append(name)
 
         running = asyncio.create_task(scheduler.run(lambda: live(first_live, "first live job"), Observation()))
         await begun(first_live)
-        await shadow.offer(sample_of(again))
+        shadow = asyncio.create_task(asyncio.to_thread(rerun_beside(scheduler.live, held), sample_of(again)))
         await running
         await begun(first_stage)
-        scheduler.idle.held.clear()
+        held.clear()
         await scheduler.run(lambda: live(second_live, "second live job"), Observation())
-        await asyncio.to_thread(shadow._thread.submit(int).result, PATIENCE)
+        outcome = await shadow
         scheduler.close()
-        shadow.close()
-        return order
+        return order, outcome.undisturbed
 
-    assert asyncio.run(scenario()) == [
-        "first live job",
-        "shadow's first stage",
-        "second live job",
-        "shadow's second stage",
-    ]
-
-
-def test_one_runs_one_waits_and_others_are_dropped_and_counted(slot, sample_of, client: TestClient) -> None:
-    async def scenario() -> int:
-        _, shadow = slot()
-        gate, ran = threading.Event(), []
-
-        def again(_: Model, __: Stage) -> Images:
-            assert gate.wait(PATIENCE)
-            ran.append(1)
-            return Images(np.ones((1, 8, 8), np.float32))
-
-        for _ in range(5):
-            await shadow.offer(sample_of(again))
-        gate.set()
-        await asyncio.to_thread(shadow._thread.submit(int).result, PATIENCE)
-        shadow.close()
-        return len(ran)
-
-    before = value(client, "kdmri_shadow_dropped_total")
-    assert asyncio.run(scenario()) == 2
-    assert value(client, "kdmri_shadow_dropped_total") == before + 3
-
-
-def test_a_sample_that_can_not_be_taken_gives_its_place_back(slot, sample_of) -> None:
-    def broken() -> Sample:
-        raise MemoryError
-
-    async def scenario() -> list[int]:
-        _, shadow = slot()
-        for _ in range(3):
-            with pytest.raises(MemoryError):
-                await shadow.offer(broken)
-        ran: list[int] = []
-        await shadow.offer(sample_of(lambda *_: ran.append(1)))
-        await asyncio.to_thread(shadow._thread.submit(int).result, PATIENCE)
-        shadow.close()
-        return ran
-
-    assert asyncio.run(scenario()) == [1]
+    order, undisturbed = asyncio.run(scenario())
+    assert order == ["first live job", "shadow's first stage", "second live job", "shadow's second stage"]
+    assert not undisturbed
 
 
 @pytest.mark.parametrize("disturbed", [False, True])
-def test_a_time_that_a_live_request_fell_into_is_not_reported(slot, sample_of, client: TestClient, disturbed) -> None:
-    async def scenario() -> None:
-        scheduler, shadow = slot()
+def test_a_time_that_a_live_request_fell_into_is_not_reported(
+    rerun_beside, sample_of, client: TestClient, disturbed: bool
+) -> None:
+    live = Live()
 
-        def again(_: Model, stage: Stage) -> Images:
-            with stage("denoise"):
-                scheduler.arrived += disturbed
-            return Images(np.zeros((1, 8, 8), np.float32))
-
-        await shadow.offer(sample_of(again))
-        await asyncio.to_thread(shadow._thread.submit(int).result, PATIENCE)
-        shadow.close()
+    def again(_: Model, stage: Stage) -> Images:
+        with stage("denoise"):
+            for _ in range(disturbed):
+                live.arrive()
+        return ONES
 
     before = {name: value(client, f"kdmri_shadow_{name}_count") for name in ("speedup_ratio", "psnr_db")}
-    asyncio.run(scenario())
+    found = rerun_beside(live, threading.Event())(sample_of(again))
+    telemetry.shadowed("reconstruct", found.comparison, timed=found.undisturbed)
     after = {name: value(client, f"kdmri_shadow_{name}_count") for name in before}
     assert after == {"speedup_ratio": before["speedup_ratio"] + (not disturbed), "psnr_db": before["psnr_db"] + 1}
 
 
-def test_a_shadow_that_fails_gives_its_place_back_and_quotes_nothing(slot, sample_of, capsys) -> None:
-    async def scenario() -> None:
-        _, shadow = slot()
+@pytest.fixture
+def shadow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shadow]:
+    """The slot, with a process that is never started."""
+    slot = Shadow(SimpleNamespace(device="cpu", threads=1), Live(), rate=1)  # type: ignore[arg-type]
+    monkeypatch.setattr(slot, "_start", lambda: pytest.fail("no test of this fixture is to start a process"))
+    yield slot
+    slot.close()
 
-        def again(_: Model, __: Stage) -> Images:
-            raise RuntimeError("Doe^John")
 
-        for _ in range(4):
-            await shadow.offer(sample_of(again))
-            await asyncio.to_thread(shadow._thread.submit(int).result, PATIENCE)
-        shadow.close()
+def offered(shadow: Shadow, sample: Callable[[], Sample], times: int = 1) -> None:
+    for _ in range(times):
+        asyncio.run(shadow.offer(sample))
 
-    asyncio.run(scenario())
+
+def test_one_runs_one_waits_and_others_are_dropped_and_counted(
+    shadow: Shadow, sample_of, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, ran = threading.Event(), []
+
+    def answer(_: Sample) -> str:
+        assert gate.wait(PATIENCE)
+        ran.append(1)
+        return "an error"
+
+    monkeypatch.setattr(shadow, "_answer", answer)
+    before = value(client, "kdmri_shadow_dropped_total")
+    offered(shadow, lambda: sample_of(None), times=5)
+    gate.set()
+    shadow._thread.submit(int).result(PATIENCE)
+    assert len(ran) == 2
+    assert value(client, "kdmri_shadow_dropped_total") == before + 3
+
+
+@pytest.mark.parametrize("ends", ["an answer", "an error"])
+def test_a_place_is_given_back_however_a_run_ends(
+    shadow: Shadow, sample_of, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ends: str
+) -> None:
+    def answer(_: Sample) -> str:
+        if ends == "an answer":
+            return "RuntimeError"
+        raise EOFError
+
+    monkeypatch.setattr(shadow, "_answer", answer)
+    for _ in range(4):
+        offered(shadow, lambda: sample_of(None))
+        shadow._thread.submit(int).result(PATIENCE)
+    assert capsys.readouterr().out.count("shadow failed") == 4
+
+
+def test_a_sample_that_can_not_be_taken_gives_its_place_back(shadow: Shadow, sample_of, monkeypatch) -> None:
+    def broken() -> Sample:
+        raise MemoryError
+
+    ran: list[Sample] = []
+    monkeypatch.setattr(shadow, "_answer", lambda sample: ran.append(sample) or "done")
+    for _ in range(3):
+        with pytest.raises(MemoryError):
+            offered(shadow, broken)
+    offered(shadow, lambda: sample_of(None))
+    shadow._thread.submit(int).result(PATIENCE)
+    assert len(ran) == 1
+
+
+def test_what_a_run_fails_of_is_named_and_not_quoted(
+    shadowing: TestClient, bundles: list[Bundle], kspace_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the process lives on."""
+    manifest = bundles[0].manifest
+    broken = Sample("reconstruct", Reconstruction("Doe^John"), Answer(manifest, ONES, 1, UNKNOWN), bundles[0])  # type: ignore[arg-type]
+    offered(shadowing.app.state.shadow, lambda: broken)
+    caught_up(shadowing)
     written = capsys.readouterr().out
-    assert written.count("shadow failed") == 4
+    assert '"error": "AttributeError"' in written
     assert "Doe" not in written
+    assert compared_again(shadowing, kspace_file) == 1
 
 
-def test_closing_does_not_wait_for_a_queue(slot, sample_of) -> None:
-    async def scenario() -> list[int]:
-        scheduler, shadow = slot()
-        ran: list[int] = []
-        started, gate = threading.Event(), threading.Event()
-        live = lambda: started.set() or gate.wait(PATIENCE)  # noqa: E731
-        running = asyncio.create_task(scheduler.run(live, Observation()))
-        await begun(started)
-        for _ in range(2):
-            await shadow.offer(sample_of(lambda *_: ran.append(1)))
-        await begun(scheduler.idle.held)
-        gate.set()
-        shadow._stopping.set()
-        await running
-        scheduler.close()
-        shadow.close()
-        return ran
+def compared_again(client: TestClient, kspace_file: Path) -> float:
+    """Comparisons that come of one request."""
+    before = value(client, "kdmri_shadow_psnr_db_count")
+    client.post("/reconstruct", files={"file": kspace_file.read_bytes()})
+    caught_up(client)
+    return value(client, "kdmri_shadow_psnr_db_count") - before
 
-    assert asyncio.run(scenario()) == []
+
+def test_a_process_that_dies_is_replaced(shadowing: TestClient, kspace_file: Path) -> None:
+    assert compared_again(shadowing, kspace_file) == 1
+    shadowing.app.state.shadow._process.kill()
+    shadowing.app.state.shadow._process.join()
+    assert compared_again(shadowing, kspace_file) == 0
+    assert compared_again(shadowing, kspace_file) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="the system has no class of idle work")
+def test_the_process_has_the_lowest_priority(shadowing: TestClient, kspace_file: Path) -> None:
+    compared_again(shadowing, kspace_file)
+    process = shadowing.app.state.shadow._process.pid
+    threads = [int(task.name) for task in Path(f"/proc/{process}/task").iterdir()]
+    assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_IDLE}
+
+
+def test_a_service_that_ends_takes_its_process_along(kspace_file: Path, bundles: list[Bundle]) -> None:
+    with TestClient(create_app(Settings(shadow_rate=1))) as client:
+        compared_again(client, kspace_file)
+        process = client.app.state.shadow._process
+        assert process.is_alive()
+        # Busy for ever, so that a run waits when the service ends.
+        client.app.state.scheduler.live.busy = True
+        manifest = bundles[0].manifest
+        waiting = Sample("reconstruct", Reconstruction(None), Answer(manifest, ONES, 1, UNKNOWN), bundles[0])  # type: ignore[arg-type]
+        offered(client.app.state.shadow, lambda: waiting)
+    assert not process.is_alive()
 
 
 def figures(student: np.ndarray, teacher: np.ndarray) -> tuple[float, float | None]:

@@ -1,0 +1,126 @@
+"""A live request run again by the other role, and the two answers compared. Runs in the process of `background`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from kdmri.bundle import Bundle
+from kdmri.records import Images, KSpace
+from kdmri.runtime.model import Model
+from kdmri.runtime.reconstructor import BATCH_SAMPLES
+from kdmri.runtime.stages import StageName
+from kdmri.runtime.superresolver import BATCH_PIXELS
+from service.comparison import Comparison, compare
+from service.inference import Answer, Job, Reconstruction, SuperResolution
+from service.live import Live
+from service.models import load_warm
+from service.telemetry import Observation
+
+LOOK_SECONDS = 0.005
+"""How often a waiting run looks whether live requests are done."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A live answer and what is needed to make it again."""
+
+    operation: str
+    job: Job
+    live: Answer
+    """With the slices only that `job` makes again."""
+    other: Bundle
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run found out."""
+
+    comparison: Comparison
+    undisturbed: bool
+    """Whether no live request came in between: only then do the times mean anything."""
+
+
+def of_reconstruction(measured: KSpace, live: Answer, other: Bundle) -> Sample:
+    """The middle slices of a scan, a batch at most."""
+    kept = _middle(len(measured.samples), BATCH_SAMPLES // measured.samples[0].size)
+    return Sample("reconstruct", Reconstruction(_copied(measured.part(kept))), _cut(live, kept), other)
+
+
+def _copied(part: KSpace) -> KSpace:
+    """Arrays of its own: views would keep the whole scan in memory."""
+    calibration = part.calibration and _copied(part.calibration)
+    return replace(part, samples=part.samples.copy(), mask=part.mask.copy(), calibration=calibration)
+
+
+def of_super_resolution(images: Images, scale: int, live: Answer, other: Bundle) -> Sample:
+    """The middle slices of a series, a batch at most."""
+    kept = _middle(len(images.pixels), BATCH_PIXELS // live.images.pixels[0].size)
+    part = Images(images.pixels[kept].copy())
+    return Sample("super_resolve", SuperResolution(part, scale), _cut(live, kept), other)
+
+
+def _middle(count: int, at_most: int) -> slice:
+    """Up to `at_most` slices around the middle one, where there is most to see."""
+    kept = min(count, max(at_most, 1))
+    start = count // 2 - kept // 2
+    return slice(start, start + kept)
+
+
+def _cut(live: Answer, kept: slice) -> Answer:
+    return replace(live, images=Images(live.images.pixels[kept].copy()))
+
+
+class Rerun:
+    """Runs samples while no live request does. Models are loaded when first needed and stay."""
+
+    def __init__(self, live: Live, *, device: str, threads: int | None, pause: Callable[[float], None]) -> None:
+        self._live = live
+        self._device, self._threads = device, threads
+        self._pause = pause
+        self._models: dict[str, Model] = {}
+
+    def __call__(self, sample: Sample) -> Outcome:
+        """Both answers compared."""
+        self._wait()
+        model = self._model(sample.other)
+        stage = _Polite(self._wait)
+        self._wait()
+        arrived = self._live.arrived
+        again = sample.job.run(model, stage)
+        undisturbed = arrived == self._live.arrived
+        self._wait()
+        live = sample.live
+        answers = {
+            live.manifest.role: (live.images, live.seconds),
+            sample.other.manifest.role: (again, stage.model_seconds / len(again.pixels)),
+        }
+        (student, student_seconds), (teacher, teacher_seconds) = answers["student"], answers["teacher"]
+        comparison = compare(
+            student.pixels, teacher.pixels, student_seconds=student_seconds, teacher_seconds=teacher_seconds
+        )
+        return Outcome(comparison, undisturbed)
+
+    def _wait(self) -> None:
+        while self._live.busy:
+            self._pause(LOOK_SECONDS)
+
+    def _model(self, bundle: Bundle) -> Model:
+        reference = bundle.manifest.reference
+        if reference not in self._models:
+            self._models[reference] = load_warm(bundle, device=self._device, threads=self._threads)
+        return self._models[reference]
+
+
+class _Polite(Observation):
+    """Times stages, and waits before each."""
+
+    def __init__(self, wait: Callable[[], None]) -> None:
+        super().__init__()
+        self._wait = wait
+
+    @contextmanager
+    def __call__(self, stage: StageName) -> Iterator[None]:
+        """Time spent inside belongs to `stage`, time waited to none."""
+        self._wait()
+        with super().__call__(stage):
+            yield
