@@ -24,6 +24,7 @@ router = APIRouter()
 Role = Annotated[str, Query(description="student, teacher, or both: the two images, their difference and figures")]
 Model = Annotated[str | None, Query(description="NAME or NAME@VERSION; by default the role's newest")]
 Accept = Annotated[str | None, Header()]
+Number = Annotated[int, Query(ge=0, description="which of an ISMRMRD file's, from 0")]
 
 RAW_KSPACE = (HDF5, "application/x-hdf", "application/octet-stream")
 RAW_DICOM = (DICOM, ZIP, "application/octet-stream")
@@ -43,7 +44,13 @@ BOTH_ANSWERED = (
     response_class=Response,
 )
 async def reconstruct(
-    request: Request, after: BackgroundTasks, role: Role = "student", model: Model = None, accept: Accept = None
+    request: Request,
+    after: BackgroundTasks,
+    role: Role = "student",
+    model: Model = None,
+    accept: Accept = None,
+    contrast: Number = 0,
+    repetition: Number = 0,
 ) -> Response:
     """Undersampled k-space (fastMRI or ISMRMRD HDF5) to magnitude images."""
     state = request.app.state
@@ -53,7 +60,8 @@ async def reconstruct(
         stage.role = role if role == BOTH else chosen[0].manifest.role
         parts = await receive(request, raw=RAW_KSPACE, limit=state.settings.max_upload_mb * 2**20)
         with stage("parse"):
-            measured = await run_sync(_read_kspace, parts, state.settings.max_unpacked_mb * 2**20)
+            limit = state.settings.max_unpacked_mb * 2**20
+            measured = await run_sync(_read_kspace, parts, contrast, repetition, limit)
         job = Reconstruction(measured)
         found = [await infer(job, one, state.scheduler, stage) for one in chosen]
         with stage("encode"):
@@ -107,11 +115,11 @@ async def super_resolve(
         return answers.respond(content, kind, answers.headers(found, stage.role), stage)
 
 
-def _read_kspace(parts: Sequence[Part], max_bytes: int) -> KSpace:
+def _read_kspace(parts: Sequence[Part], contrast: int, repetition: int, max_bytes: int) -> KSpace:
     if len(parts) != 1:
         raise InvalidRequest(f"expected one k-space file, got {len(parts)}")
     with parts[0].file as file:
-        return kspace.read(file, max_bytes=max_bytes)
+        return kspace.read(file, contrast=contrast, repetition=repetition, max_bytes=max_bytes)
 
 
 def _read_dicom(parts: Sequence[Part], max_bytes: int, scale: int) -> list[DicomSeries]:

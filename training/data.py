@@ -23,14 +23,18 @@ from kdmri.scaling import intensity_scale
 
 Slices = list[Float16[ndarray, "row column"]]
 
+ISOTROPIC = 1.3
+"""Longest over shortest side of voxels that are sliced in all planes."""
+
 
 def load_slices(root: Path, split: str, cache: Path, anatomy: str = "*") -> Slices:
     """All slices of a split, each scaled by its volume's 99.9th percentile; decoded once into `cache`.
 
-    Slices of air (largest value below a tenth of the volume's) are left out.
+    Volumes of nearly isotropic voxels are sliced in all three planes: patients are scanned in all of them. Slices of air
+    (largest value below a tenth of the volume's) are left out.
     Raises FileNotFoundError where the split holds no volume.
     """
-    packed = cache / f"{split}-{anatomy.replace('*', 'all')}.npz"
+    packed = cache / f"{split}-{anatomy.replace('*', 'all')}-planes.npz"
     if not packed.exists():
         files = sorted((root / "volumes" / split).glob(f"{anatomy}/*.nii.gz"))
         if not files:
@@ -53,7 +57,10 @@ def load_volume(file: Path) -> Float[ndarray, "slice row column"]:
 def _slices(file: Path) -> Slices:
     volume = load_volume(file)
     volume = volume / np.percentile(volume, 99.9)
-    return [image.astype(np.float16) for image in volume if image.max() > 0.1]
+    spacing = nibabel.load(file).header.get_zooms()
+    planes = (0, 1, 2) if max(spacing) < ISOTROPIC * min(spacing) else (0,)
+    stacks = (np.moveaxis(volume, axis, 0) for axis in planes)
+    return [image.astype(np.float16) for stack in stacks for image in stack if image.max() > 0.1]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from PIL import Image
 from kdmri.formats import fastmri, kspace
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model
+from tests.formats.mrd_files import MrdFile
 from tests.scans import phantom, scan
 from tests.service.test_operations import value
 
@@ -117,3 +118,12 @@ def test_openapi_describes_the_headers(client: TestClient, kspace_file: Path) ->
     said = {name for name in answered if name not in ("content-type", "content-length")}
     described = client.get("/openapi.json").json()["paths"]["/reconstruct"]["post"]["responses"]["200"]["headers"]
     assert said <= {name.lower() for name in described}
+
+
+def test_a_contrast_that_is_not_there_is_refused_by_number(client: TestClient, tmp_path: Path) -> None:
+    file = MrdFile.of(scan(phantom(48, 40))).save(tmp_path / "scan.h5")
+    assert client.post("/reconstruct", params={"contrast": 0}, files=as_part(file)).status_code == 200
+    answer = client.post("/reconstruct", params={"contrast": 3}, files=as_part(file))
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.status_code in (400, 422)
+    assert "got 3" in answer.json()["detail"]
