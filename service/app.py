@@ -53,7 +53,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     """What requests are served with, in `app.state`."""
     app.state.models = Models(settings.models, device=settings.device, threads=settings.threads)
     app.state.scheduler = Scheduler(inferences=settings.inferences, capacity=settings.queue)
-    app.state.shadow = Shadow(app.state.models, app.state.scheduler.live, rate=settings.shadow_rate)
+    app.state.shadow = Shadow(app.state.models, app.state.scheduler, rate=settings.shadow_rate)
     log.info("ready", models=len(app.state.models.bundles), version=kdmri.__version__)
     yield
     app.state.scheduler.close()

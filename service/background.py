@@ -1,28 +1,28 @@
 """The process of shadow runs. It imports what it runs once it has given up its priority: keep this module light."""
 
-import multiprocessing
+import ctypes
 import os
 import signal
-import time
 import warnings
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from service.live import Live
+PR_SET_PDEATHSIG = 1
 
 
-def main(connection: Connection, live: Live, device: str, threads: int | None) -> None:
+def main(connection: Connection, device: str, threads: int | None) -> None:
     """Compare every sample that comes in, until the other end closes.
 
-    Answers an `Outcome`, or the name of the error's class: its message may hold what the input holds.
+    Answers a `Comparison`, or the name of the error's class: its message may hold what the input holds.
     """
     _lowest_priority()
+    _end_with_the_service()
     # An interrupt at the terminal reaches every process of the group; the service decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
     from service.rerun import Rerun
 
-    rerun = Rerun(live, device=device, threads=threads, pause=_pause)
+    rerun = Rerun(device=device, threads=threads)
     with suppress(EOFError, BrokenPipeError):
         while True:
             sample = connection.recv()
@@ -32,18 +32,16 @@ def main(connection: Connection, live: Live, device: str, threads: int | None) -
                 connection.send(type(error).__name__)
 
 
-def _pause(seconds: float) -> None:
-    """Ends the process where the service is gone: killed while it was busy, it would seem so for ever."""
-    time.sleep(seconds)
-    service = multiprocessing.parent_process()
-    if service and not service.is_alive():
-        raise SystemExit
-
-
 def _lowest_priority() -> None:
     """Run when nothing else wants to, this thread and those that it starts. Elsewhere than on Linux, merely nicely."""
     with suppress(OSError):
         if hasattr(os, "SCHED_IDLE"):
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        elif hasattr(os, "nice"):
+        else:
             os.nice(19)
+
+
+def _end_with_the_service() -> None:
+    """A service that is killed while this process is stopped can't wake it up to see that: Linux is to end it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

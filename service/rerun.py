@@ -1,23 +1,16 @@
 """A live request run again by the other role, and the two answers compared. Runs in the process of `background`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from kdmri.bundle import Bundle
 from kdmri.records import Images, KSpace
 from kdmri.runtime.model import Model
 from kdmri.runtime.reconstructor import BATCH_SAMPLES
-from kdmri.runtime.stages import StageName
 from kdmri.runtime.superresolver import BATCH_PIXELS
 from service.comparison import Comparison, compare
 from service.inference import Answer, Job, Reconstruction, SuperResolution
-from service.live import Live
 from service.models import load_warm
 from service.telemetry import Observation
-
-LOOK_SECONDS = 0.005
-"""How often a waiting run looks whether live requests are done."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +22,6 @@ class Sample:
     live: Answer
     """With the slices only that `job` makes again."""
     other: Bundle
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run found out."""
-
-    comparison: Comparison
-    undisturbed: bool
-    """Whether no live request came in between: only then do the times mean anything."""
 
 
 def of_reconstruction(measured: KSpace, live: Answer, other: Bundle) -> Sample:
@@ -71,56 +55,26 @@ def _cut(live: Answer, kept: slice) -> Answer:
 
 
 class Rerun:
-    """Runs samples while no live request does. Models are loaded when first needed and stay."""
+    """Runs samples. Models are loaded when first needed, and stay."""
 
-    def __init__(self, live: Live, *, device: str, threads: int | None, pause: Callable[[float], None]) -> None:
-        self._live = live
+    def __init__(self, *, device: str, threads: int | None) -> None:
         self._device, self._threads = device, threads
-        self._pause = pause
         self._models: dict[str, Model] = {}
 
-    def __call__(self, sample: Sample) -> Outcome:
+    def __call__(self, sample: Sample) -> Comparison:
         """Both answers compared."""
-        self._wait()
-        model = self._model(sample.other)
-        stage = _Polite(self._wait)
-        self._wait()
-        arrived = self._live.arrived
-        again = sample.job.run(model, stage)
-        undisturbed = arrived == self._live.arrived
-        self._wait()
+        observation = Observation()
+        again = sample.job.run(self._model(sample.other), observation)
         live = sample.live
         answers = {
             live.manifest.role: (live.images, live.seconds),
-            sample.other.manifest.role: (again, stage.model_seconds / len(again.pixels)),
+            sample.other.manifest.role: (again, observation.model_seconds / len(again.pixels)),
         }
         (student, student_seconds), (teacher, teacher_seconds) = answers["student"], answers["teacher"]
-        comparison = compare(
-            student.pixels, teacher.pixels, student_seconds=student_seconds, teacher_seconds=teacher_seconds
-        )
-        return Outcome(comparison, undisturbed)
-
-    def _wait(self) -> None:
-        while self._live.busy:
-            self._pause(LOOK_SECONDS)
+        return compare(student.pixels, teacher.pixels, student_seconds=student_seconds, teacher_seconds=teacher_seconds)
 
     def _model(self, bundle: Bundle) -> Model:
         reference = bundle.manifest.reference
         if reference not in self._models:
             self._models[reference] = load_warm(bundle, device=self._device, threads=self._threads)
         return self._models[reference]
-
-
-class _Polite(Observation):
-    """Times stages, and waits before each."""
-
-    def __init__(self, wait: Callable[[], None]) -> None:
-        super().__init__()
-        self._wait = wait
-
-    @contextmanager
-    def __call__(self, stage: StageName) -> Iterator[None]:
-        """Time spent inside belongs to `stage`, time waited to none."""
-        self._wait()
-        with super().__call__(stage):
-            yield

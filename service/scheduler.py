@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from service import telemetry
 from service.errors import Overloaded
-from service.live import Live
 from service.telemetry import Observation
 
 Answer = TypeVar("Answer")
@@ -21,7 +20,11 @@ class Scheduler:
         self.capacity = capacity
         self.waiting = 0
         self.running = 0
-        self.live = Live()
+        self.arrived = 0
+        """Jobs so far: where two readings agree, none came in between."""
+        self.busy_changed: Callable[[bool], None] = lambda busy: None
+        """Called where work begins while there was none, and where there is none any more."""
+        self._busy = False
         self._free = asyncio.Semaphore(inferences)
         self._threads = ThreadPoolExecutor(inferences, thread_name_prefix="inference")
         telemetry.QUEUE_CAPACITY.set(capacity)
@@ -32,7 +35,7 @@ class Scheduler:
             raise Overloaded(
                 f"expected a free place among {self.capacity} waiting requests, all are taken: try again later"
             )
-        self.live.arrive()
+        self.arrived += 1
         with observation("queue"):
             await self._turn()
         # Shielded: a thread can't be stopped, so the place is given back when the job ends, not when its client leaves.
@@ -60,7 +63,10 @@ class Scheduler:
     def _tell(self) -> None:
         telemetry.QUEUE_DEPTH.set(self.waiting)
         telemetry.IN_PROGRESS.set(self.running)
-        self.live.busy = self.waiting + self.running > 0
+        busy = self.waiting + self.running > 0
+        if busy != self._busy:
+            self._busy = busy
+            self.busy_changed(busy)
 
     def close(self) -> None:
         """Let running jobs end; start no more."""

@@ -1,17 +1,21 @@
 """Live answers made again by the other role, on time that nobody wants: what the student costs, seen in production.
 
-Two things keep a live request from waiting: runs have a process of their own at the lowest priority that the system
-has, and before each stage of the model they wait until no live request is being worked on. A thread would not do: kept
-from running by whatever else the machine does, it may hold Python's lock, and then live requests wait for it (measured:
-their 95th percentile rose by half). Memory is bounded: one input runs, one waits, each a batch of the runtime at most.
+What runs is a process of its own, stopped by a signal for as long as a live request waits for a model or has one, and
+at the lowest priority that the system has, for the sake of other workers. A thread that waits between stages would not
+do: kept from running by whatever else the machine does, it may hold Python's lock, and live requests wait for it.
+Memory is bounded: one input runs, one waits, each a batch of the runtime at most.
 """
 
+import atexit
 import contextvars
 import multiprocessing
+import os
 import random
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
@@ -19,10 +23,11 @@ import structlog
 
 from kdmri.bundle import Bundle
 from service import background, telemetry
+from service.comparison import Comparison
 from service.inference import Answer
-from service.live import Live
 from service.models import Models
-from service.rerun import Outcome, Sample
+from service.rerun import Sample
+from service.scheduler import Scheduler
 
 log = structlog.get_logger()
 
@@ -30,15 +35,19 @@ log = structlog.get_logger()
 class Shadow:
     """The low-priority slot. `rate` in [0, 1] is the share of live requests that are run again."""
 
-    def __init__(self, models: Models, live: Live, *, rate: float) -> None:
+    def __init__(self, models: Models, scheduler: Scheduler, *, rate: float) -> None:
         self.rate = rate
         self._models = models
-        self._live = live
+        self._scheduler = scheduler
+        scheduler.busy_changed = self.make_way
         self._room = threading.BoundedSemaphore(2)  # one runs, one waits
         self._stopping = threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow")
         """Talks to the process, and waits for it."""
         self._process: SpawnProcess | None = None
+        self._signals = threading.Lock()
+        """So that the process is left as the last word on live work says."""
+        self._held = False
         self._connection: Connection | None = None
 
     def drawn(self, answer: Answer) -> Bundle | None:
@@ -60,6 +69,17 @@ class Shadow:
             self._room.release()
             raise
 
+    def make_way(self, busy: bool) -> None:
+        """Stop the process where live work begins, and let it go on where that has ended."""
+        with self._signals:
+            self._held = busy
+            self._signal()
+
+    def _signal(self) -> None:
+        if self._process and self._process.pid and self._process.exitcode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGSTOP if self._held else signal.SIGCONT)
+
     def close(self) -> None:
         """End at once: a comparison is not worth waiting for."""
         self._stopping.set()
@@ -70,6 +90,8 @@ class Shadow:
             self._process.join()
 
     def _run(self, sample: Sample) -> None:
+        arrived = self._scheduler.arrived
+        found: Comparison | str
         try:
             found = self._answer(sample)
         except (EOFError, OSError):
@@ -78,28 +100,34 @@ class Shadow:
             self._connection = None
         finally:
             self._room.release()
-        if isinstance(found, Outcome):
-            telemetry.shadowed(sample.operation, found.comparison, timed=found.undisturbed)
-            psnr = round(found.comparison.psnr_db, 2)
-            log.info("shadow compared", operation=sample.operation, psnr_db=psnr, timed=found.undisturbed)
+        if isinstance(found, Comparison):
+            # Where a live request came in between, the time that the process was stopped for counts as the model's.
+            undisturbed = arrived == self._scheduler.arrived
+            telemetry.shadowed(sample.operation, found, timed=undisturbed)
+            log.info("shadow compared", operation=sample.operation, psnr_db=round(found.psnr_db, 2), timed=undisturbed)
         elif not self._stopping.is_set():
             log.error("shadow failed", operation=sample.operation, error=found)
 
-    def _answer(self, sample: Sample) -> Outcome | str:
+    def _answer(self, sample: Sample) -> Comparison | str:
         connection = self._connection or self._start()
         connection.send(sample)
-        found: Outcome | str = connection.recv()
+        found: Comparison | str = connection.recv()
         return found
 
     def _start(self) -> Connection:
         """The process, started with the first sample. Spawned: a copy of this one would hold its threads' locks."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        arguments = (theirs, self._live, self._models.device, self._models.threads)
-        self._process = context.Process(target=background.main, args=arguments, daemon=True, name="shadow")
-        self._process.start()
+        arguments = (theirs, self._models.device, self._models.threads)
+        process = context.Process(target=background.main, args=arguments, daemon=True, name="shadow")
+        process.start()
         theirs.close()
+        # A stopped process does not hear that it is to end when Python ends without `close`; this it can't help.
+        atexit.register(process.kill)
+        with self._signals:
+            self._process = process
+            self._signal()
         if self._stopping.is_set():
-            self._process.kill()
+            process.kill()
         self._connection = ours
         return ours

@@ -2,17 +2,21 @@
 
 import io
 import json
+import os
 import signal
 import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
 import httpx2
 import pydicom
+import pytest
 from pydicom.data import get_testdata_file
 
 from kdmri.formats import fastmri
-from tests.e2e.serving import KDMRI, PATIENCE, serving
+from tests.e2e.serving import KDMRI, PATIENCE, serving, until
 from tests.scans import phantom, scan
 
 
@@ -33,6 +37,31 @@ def test_the_main_job(tmp_path: Path) -> None:
         assert service.stop() in (0, -signal.SIGTERM)
     lines = [json.loads(line) for line in service.log.read_text().splitlines()]
     assert sum(line["event"] == "answered" for line in lines) == 4
+
+
+def children(process: int) -> list[int]:
+    """Processes that a process has started and that live, by proc(5)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent, *_ = stat.read_text().rpartition(")")[2].split()
+            if int(parent) == process and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a stopped process with the one that started it")
+def test_a_service_that_is_killed_leaves_no_shadow_behind(tmp_path: Path) -> None:
+    mr = Path(get_testdata_file("MR_small.dcm")).read_bytes()
+    with serving(tmp_path, KDMRI_SHADOW_RATE="1") as service:
+        kind = {"content-type": "application/dicom"}
+        httpx2.post(f"{service.address}/super-resolve", content=mr, headers=kind, timeout=PATIENCE)
+        until(lambda: "shadow compared" in service.log.read_text())
+        (*_, shadow) = sorted(children(service.process.pid))
+        os.kill(shadow, signal.SIGSTOP)
+        service.process.kill()
+        service.process.wait()
+        until(lambda: not Path(f"/proc/{shadow}").exists() or "State:\tZ" in Path(f"/proc/{shadow}/status").read_text())
 
 
 def test_a_service_without_models_says_so_and_ends(tmp_path: Path) -> None:

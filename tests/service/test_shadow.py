@@ -2,6 +2,7 @@ import asyncio
 import io
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,13 +23,11 @@ from kdmri.quality import Quality
 from kdmri.records import Images
 from kdmri.runtime import Reconstructor, SuperResolver
 from kdmri.runtime.model import Model
-from kdmri.runtime.stages import Stage
-from service import rerun, telemetry
+from service import rerun
 from service.app import create_app
-from service.comparison import PSNR_CEILING, compare
+from service.comparison import PSNR_CEILING, Comparison, compare
 from service.inference import Answer, Reconstruction
-from service.live import Live
-from service.rerun import Rerun, Sample
+from service.rerun import Sample
 from service.scheduler import Scheduler
 from service.settings import Settings
 from service.shadow import Shadow
@@ -117,93 +116,81 @@ def test_super_resolved_slices_come_out_the_same(
     assert_allclose(sample.job.run(model, Observation()).pixels, sample.live.images.pixels, atol=1e-5)
 
 
-class Fake:
-    """A job that runs a function."""
-
-    def __init__(self, run: Callable[[Model, Stage], Images]) -> None:
-        self.run = run
-
-
 @pytest.fixture
-def sample_of(models: dict[tuple[str, str], Model], bundles: list[Bundle]) -> Callable[..., Sample]:
-    """A sample of a student's live answer, run again by the given function."""
-    teacher = next(b for b in bundles if b.manifest.role == "teacher")
-    live = Answer(models["reconstruction", "student"].manifest, ONES, 1, UNKNOWN)
-    return lambda run: Sample("reconstruct", Fake(run), live, teacher)
+def sample(bundles: list[Bundle]) -> Sample:
+    """One that can't be run."""
+    manifest = bundles[0].manifest
+    return Sample("reconstruct", Reconstruction("Doe^John"), Answer(manifest, ONES, 1, UNKNOWN), bundles[0])  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def rerun_beside(monkeypatch: pytest.MonkeyPatch) -> Callable[[Live, threading.Event], Rerun]:
-    """A rerun without models, that sets an event where it waits for live requests."""
-    monkeypatch.setattr("service.rerun.load_warm", lambda *_, **__: None)
-
-    def make(live: Live, held: threading.Event) -> Rerun:
-        def pause(seconds: float) -> None:
-            held.set()
-            threading.Event().wait(seconds)
-
-        return Rerun(live, device="cpu", threads=1, pause=pause)
-
-    return make
+def state(shadow: Shadow) -> str:
+    """Of its process: T where it is stopped."""
+    return Path(f"/proc/{shadow._process.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-async def begun(event: threading.Event) -> None:
-    assert await asyncio.to_thread(event.wait, PATIENCE)
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline
 
 
-def test_a_run_starts_no_stage_while_a_live_job_runs(rerun_beside, sample_of) -> None:
-    """It waits before its first stage, and again before the next one where a live job has come in between."""
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell a process' state")
+def test_the_process_is_stopped_while_a_live_job_runs(shadowing: TestClient, kspace_file: Path) -> None:
+    compared_again(shadowing, kspace_file)
+    scheduler, shadow = shadowing.app.state.scheduler, shadowing.app.state.shadow
+    begun, gate = threading.Event(), threading.Event()
 
-    async def scenario() -> tuple[list[str], bool]:
+    def live() -> None:
+        begun.set()
+        assert gate.wait(PATIENCE)
+
+    running = shadowing.portal.start_task_soon(scheduler.run, live, Observation())
+    assert begun.wait(PATIENCE)
+    until(lambda: state(shadow) == "T")
+    gate.set()
+    running.result(PATIENCE)
+    until(lambda: state(shadow) != "T")
+
+
+def test_a_process_that_starts_while_a_live_job_runs_is_stopped_too(shadowing: TestClient, sample: Sample) -> None:
+    slot = Shadow(shadowing.app.state.models, Scheduler(inferences=1, capacity=1), rate=1)
+    slot.make_way(True)
+    offered(slot, lambda: sample)
+    until(lambda: slot._process is not None and state(slot) == "T")
+    slot.close()
+    assert not slot._process.is_alive()
+
+
+def test_the_scheduler_tells_when_work_begins_and_when_there_is_none() -> None:
+    async def scenario() -> list[bool]:
         scheduler = Scheduler(inferences=1, capacity=4)
-        order: list[str] = []
-        first_stage, first_live, second_live, held = (threading.Event() for _ in range(4))
-
-        def again(_: Model, stage: Stage) -> Images:
-            with stage("denoise"):
-                order.append("shadow's first stage")
-                first_stage.set()
-                assert second_live.wait(PATIENCE)
-            with stage("denoise"):
-                order.append("shadow's second stage")
-            return ONES
-
-        def live(gate: threading.Event, name: str) -> None:
-            gate.set()
-            assert held.wait(PATIENCE)
-            order.append(name)
-
-        running = asyncio.create_task(scheduler.run(lambda: live(first_live, "first live job"), Observation()))
-        await begun(first_live)
-        shadow = asyncio.create_task(asyncio.to_thread(rerun_beside(scheduler.live, held), sample_of(again)))
-        await running
-        await begun(first_stage)
-        held.clear()
-        await scheduler.run(lambda: live(second_live, "second live job"), Observation())
-        outcome = await shadow
+        told: list[bool] = []
+        scheduler.busy_changed = told.append
+        gate = threading.Event()
+        jobs = [asyncio.create_task(scheduler.run(gate.wait, Observation())) for _ in range(3)]
+        while scheduler.waiting < 2:
+            await asyncio.sleep(0)
+        assert told == [True]
+        gate.set()
+        await asyncio.gather(*jobs)
         scheduler.close()
-        return order, outcome.undisturbed
+        return told
 
-    order, undisturbed = asyncio.run(scenario())
-    assert order == ["first live job", "shadow's first stage", "second live job", "shadow's second stage"]
-    assert not undisturbed
+    assert asyncio.run(scenario()) == [True, False]
 
 
 @pytest.mark.parametrize("disturbed", [False, True])
 def test_a_time_that_a_live_request_fell_into_is_not_reported(
-    rerun_beside, sample_of, client: TestClient, disturbed: bool
+    shadow: Shadow, sample: Sample, client: TestClient, monkeypatch: pytest.MonkeyPatch, disturbed: bool
 ) -> None:
-    live = Live()
+    def answer(_: Sample) -> Comparison:
+        shadow._scheduler.arrived += disturbed
+        return Comparison(40, 0.99, 1, 2)
 
-    def again(_: Model, stage: Stage) -> Images:
-        with stage("denoise"):
-            for _ in range(disturbed):
-                live.arrive()
-        return ONES
-
+    monkeypatch.setattr(shadow, "_answer", answer)
     before = {name: value(client, f"kdmri_shadow_{name}_count") for name in ("speedup_ratio", "psnr_db")}
-    found = rerun_beside(live, threading.Event())(sample_of(again))
-    telemetry.shadowed("reconstruct", found.comparison, timed=found.undisturbed)
+    offered(shadow, lambda: sample)
+    shadow._thread.submit(int).result(PATIENCE)
     after = {name: value(client, f"kdmri_shadow_{name}_count") for name in before}
     assert after == {"speedup_ratio": before["speedup_ratio"] + (not disturbed), "psnr_db": before["psnr_db"] + 1}
 
@@ -211,7 +198,7 @@ def test_a_time_that_a_live_request_fell_into_is_not_reported(
 @pytest.fixture
 def shadow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shadow]:
     """The slot, with a process that is never started."""
-    slot = Shadow(SimpleNamespace(device="cpu", threads=1), Live(), rate=1)  # type: ignore[arg-type]
+    slot = Shadow(SimpleNamespace(device="cpu", threads=1), Scheduler(inferences=1, capacity=1), rate=1)  # type: ignore[arg-type]
     monkeypatch.setattr(slot, "_start", lambda: pytest.fail("no test of this fixture is to start a process"))
     yield slot
     slot.close()
@@ -223,7 +210,7 @@ def offered(shadow: Shadow, sample: Callable[[], Sample], times: int = 1) -> Non
 
 
 def test_one_runs_one_waits_and_others_are_dropped_and_counted(
-    shadow: Shadow, sample_of, client: TestClient, monkeypatch: pytest.MonkeyPatch
+    shadow: Shadow, sample: Sample, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, ran = threading.Event(), []
 
@@ -234,7 +221,7 @@ def test_one_runs_one_waits_and_others_are_dropped_and_counted(
 
     monkeypatch.setattr(shadow, "_answer", answer)
     before = value(client, "kdmri_shadow_dropped_total")
-    offered(shadow, lambda: sample_of(None), times=5)
+    offered(shadow, lambda: sample, times=5)
     gate.set()
     shadow._thread.submit(int).result(PATIENCE)
     assert len(ran) == 2
@@ -243,7 +230,7 @@ def test_one_runs_one_waits_and_others_are_dropped_and_counted(
 
 @pytest.mark.parametrize("ends", ["an answer", "an error"])
 def test_a_place_is_given_back_however_a_run_ends(
-    shadow: Shadow, sample_of, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ends: str
+    shadow: Shadow, sample: Sample, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ends: str
 ) -> None:
     def answer(_: Sample) -> str:
         if ends == "an answer":
@@ -252,12 +239,12 @@ def test_a_place_is_given_back_however_a_run_ends(
 
     monkeypatch.setattr(shadow, "_answer", answer)
     for _ in range(4):
-        offered(shadow, lambda: sample_of(None))
+        offered(shadow, lambda: sample)
         shadow._thread.submit(int).result(PATIENCE)
     assert capsys.readouterr().out.count("shadow failed") == 4
 
 
-def test_a_sample_that_can_not_be_taken_gives_its_place_back(shadow: Shadow, sample_of, monkeypatch) -> None:
+def test_a_sample_that_can_not_be_taken_gives_its_place_back(shadow: Shadow, sample: Sample, monkeypatch) -> None:
     def broken() -> Sample:
         raise MemoryError
 
@@ -266,18 +253,16 @@ def test_a_sample_that_can_not_be_taken_gives_its_place_back(shadow: Shadow, sam
     for _ in range(3):
         with pytest.raises(MemoryError):
             offered(shadow, broken)
-    offered(shadow, lambda: sample_of(None))
+    offered(shadow, lambda: sample)
     shadow._thread.submit(int).result(PATIENCE)
     assert len(ran) == 1
 
 
 def test_what_a_run_fails_of_is_named_and_not_quoted(
-    shadowing: TestClient, bundles: list[Bundle], kspace_file: Path, capsys: pytest.CaptureFixture[str]
+    shadowing: TestClient, sample: Sample, kspace_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And the process lives on."""
-    manifest = bundles[0].manifest
-    broken = Sample("reconstruct", Reconstruction("Doe^John"), Answer(manifest, ONES, 1, UNKNOWN), bundles[0])  # type: ignore[arg-type]
-    offered(shadowing.app.state.shadow, lambda: broken)
+    offered(shadowing.app.state.shadow, lambda: sample)
     caught_up(shadowing)
     written = capsys.readouterr().out
     assert '"error": "AttributeError"' in written
@@ -309,17 +294,13 @@ def test_the_process_has_the_lowest_priority(shadowing: TestClient, kspace_file:
     assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_IDLE}
 
 
-def test_a_service_that_ends_takes_its_process_along(kspace_file: Path, bundles: list[Bundle]) -> None:
+def test_a_service_that_ends_takes_a_stopped_process_along(kspace_file: Path, sample: Sample) -> None:
     with TestClient(create_app(Settings(shadow_rate=1))) as client:
         compared_again(client, kspace_file)
-        process = client.app.state.shadow._process
-        assert process.is_alive()
-        # Busy for ever, so that a run waits when the service ends.
-        client.app.state.scheduler.live.busy = True
-        manifest = bundles[0].manifest
-        waiting = Sample("reconstruct", Reconstruction(None), Answer(manifest, ONES, 1, UNKNOWN), bundles[0])  # type: ignore[arg-type]
-        offered(client.app.state.shadow, lambda: waiting)
-    assert not process.is_alive()
+        shadow = client.app.state.shadow
+        shadow.make_way(True)
+        offered(shadow, lambda: sample)
+    assert not shadow._process.is_alive()
 
 
 def figures(student: np.ndarray, teacher: np.ndarray) -> tuple[float, float | None]:
