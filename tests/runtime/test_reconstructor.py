@@ -158,12 +158,15 @@ def test_an_empty_scan_is_an_empty_image(reconstructor: Reconstructor) -> None:
 
 @pytest.mark.parametrize("name", ["brain_sagittal_1ch.h5", "brain_16ch.h5"])
 def test_raw_data_gains_two_decibels_over_zero_filling(reconstructor: Reconstructor, name: str, data: Path) -> None:
-    """Never trained on: genuine phase, noise and coils."""
+    """Never trained on: genuine phase, noise and coils. The mean over five masks: one alone may have a wide gap."""
     full = formats.read(data / "kspace" / name)
     truth = zero_filled(full).pixels
-    kept = undersampled(full, 4)
-    gain = metrics.psnr(truth, reconstructor.reconstruct(kept).pixels) - metrics.psnr(truth, zero_filled(kept).pixels)
-    assert gain >= 2
+    gains = []
+    for seed in range(5):
+        kept = undersampled(full, 4, seed=seed)
+        before, after = (metrics.psnr(truth, x.pixels) for x in (zero_filled(kept), reconstructor.reconstruct(kept)))
+        gains.append(after - before)
+    assert np.mean(gains) >= 2
 
 
 def test_both_layouts_of_a_scan_give_one_image(reconstructor: Reconstructor, data: Path) -> None:
