@@ -5,7 +5,6 @@ they read: of their lines and warnings only the place is kept, for a value in a 
 """
 
 import logging
-import sys
 from typing import Any
 
 import structlog
@@ -29,7 +28,7 @@ def configure(level: str) -> None:
     structlog.configure(
         processors=[*_stamped(), structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=structlog.PrintLoggerFactory(),
     )
     logging.captureWarnings(True)
 
