@@ -14,6 +14,7 @@ from jaxtyping import Complex, Float, Float16
 from numpy import ndarray
 from numpy.random import Generator
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from kdmri.coils import combine, expand
 from kdmri.fourier import centre_crop, fft2c, ifft2c
@@ -23,6 +24,7 @@ from kdmri.scaling import intensity_scale
 
 Slices = list[Float16[ndarray, "row column"]]
 
+RIPPLES = 16
 ISOTROPIC = 1.3
 """Longest over shortest side of voxels that are sliced in all planes."""
 
@@ -30,8 +32,8 @@ ISOTROPIC = 1.3
 def load_slices(root: Path, split: str, cache: Path, anatomy: str = "*") -> Slices:
     """All slices of a split, each scaled by its volume's 99.9th percentile; decoded once into `cache`.
 
-    Volumes of nearly isotropic voxels are sliced in all three planes: patients are scanned in all of them. Slices of air
-    (largest value below a tenth of the volume's) are left out.
+    Volumes of nearly isotropic voxels are sliced in all three planes, as patients are. Slices of air (largest value
+    below a tenth of the volume's) are left out.
     Raises FileNotFoundError where the split holds no volume.
     """
     packed = cache / f"{split}-{anatomy.replace('*', 'all')}-planes.npz"
@@ -75,6 +77,8 @@ class Simulation:
     accelerations: tuple[float, float]
     noise: float
     """Largest standard deviation of the noise, as a share of the bright tissue."""
+    phase_ripple: float
+    """Largest deviation, in radians, of the phase from a smooth polynomial: vessels, air and metal bend it locally."""
     noise_exponent: float
     """How rare strong noise is: its deviation is `noise` times a uniform number to this power."""
     coils: int
@@ -123,7 +127,8 @@ def reconstruction_batch(slices: Slices, simulation: Simulation, rng: Generator)
     magnitude = torch.stack([_view(slices[rng.integers(len(slices))], shape, rng) for _ in range(simulation.batch)])
     coils = simulation.coils if rng.random() < simulation.multi_coil else 1
     maps = torch.stack([simulate_sensitivities(shape, coils, rng) for _ in range(simulation.batch)])
-    phase = torch.stack([simulate_phase(shape, rng) for _ in range(simulation.batch)])
+    ripples = [simulation.phase_ripple and simulation.phase_ripple * rng.random() for _ in range(simulation.batch)]
+    phase = torch.stack([simulate_phase(shape, rng, ripple=ripple) for ripple in ripples])
     masks = torch.stack([_draw_mask(columns, simulation, rng) for _ in range(simulation.batch)])
     deviation = simulation.noise * rng.random(simulation.batch) ** simulation.noise_exponent
     noise = torch.tensor(deviation, dtype=torch.float32)
@@ -174,13 +179,19 @@ def _grid(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return row[:, None], column[None, :]
 
 
-def simulate_phase(shape: tuple[int, int], rng: Generator) -> Complex[Tensor, "row column"]:
-    """exp(i phi) with phi a random polynomial of order 3: off-resonance and coil phase are that smooth."""
+def simulate_phase(shape: tuple[int, int], rng: Generator, *, ripple: float = 0.0) -> Complex[Tensor, "row column"]:
+    """exp(i phi) with phi a random polynomial of order 3, as off-resonance and coils make it, and a finer field on top.
+
+    `ripple`: the finer field's standard deviation in radians; it varies over RIPPLES-ths of the image.
+    """
     row, column = _grid(shape)
     phi = torch.zeros(shape)
     for i in range(4):
         for j in range(4 - i):
             phi = phi + float(rng.normal(0, 1.2 if i + j else np.pi)) * row**i * column**j
+    if ripple:
+        coarse = torch.from_numpy(rng.standard_normal((1, 1, RIPPLES, RIPPLES), dtype=np.float32))
+        phi = phi + ripple * interpolate(coarse, shape, mode="bicubic")[0, 0]
     return torch.polar(torch.ones(shape), phi)
 
 
