@@ -95,7 +95,7 @@ def test_a_single_missing_line_is_filled(reconstructor: Reconstructor, missing: 
     kspace = KSpace(scanned.samples * mask[:, None], mask, (64, 64))
     assert not kspace.complete
     error = np.linalg.norm(reconstructor.reconstruct(kspace).pixels - image) / np.linalg.norm(image)
-    assert error < 0.05
+    assert error < 0.06
 
 
 def test_calibration_of_its_own_stands_in_for_a_missing_centre(reconstructor: Reconstructor) -> None:
