@@ -25,6 +25,7 @@ from kdmri.scaling import intensity_scale
 Slices = list[Float16[ndarray, "row column"]]
 
 RIPPLES = 16
+SHADES = 4
 ISOTROPIC = 1.3
 """Longest over shortest side of voxels that are sliced in all planes."""
 
@@ -79,6 +80,8 @@ class Simulation:
     """Largest standard deviation of the noise, as a share of the bright tissue."""
     phase_ripple: float
     """Largest deviation, in radians, of the phase from a smooth polynomial: vessels, air and metal bend it locally."""
+    shading: float
+    """Largest standard deviation of the logarithm of the brightness over the image, as receive coils shade it."""
     noise_exponent: float
     """How rare strong noise is: its deviation is `noise` times a uniform number to this power."""
     coils: int
@@ -125,6 +128,9 @@ def reconstruction_batch(slices: Slices, simulation: Simulation, rng: Generator)
     columns = int(rng.choice(simulation.columns))
     shape = (simulation.pixels // columns // 8 * 8, columns)
     magnitude = torch.stack([_view(slices[rng.integers(len(slices))], shape, rng) for _ in range(simulation.batch)])
+    if simulation.shading:
+        shades = [simulation.shading * rng.random() * _smooth(shape, SHADES, rng) for _ in range(simulation.batch)]
+        magnitude = magnitude * torch.stack(shades).exp()
     coils = simulation.coils if rng.random() < simulation.multi_coil else 1
     maps = torch.stack([simulate_sensitivities(shape, coils, rng) for _ in range(simulation.batch)])
     ripples = [simulation.phase_ripple and simulation.phase_ripple * rng.random() for _ in range(simulation.batch)]
@@ -179,6 +185,12 @@ def _grid(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return row[:, None], column[None, :]
 
 
+def _smooth(shape: tuple[int, int], knots: int, rng: Generator) -> Float[Tensor, "row column"]:
+    """A random field of standard deviation about 1 that varies over knots-ths of the image."""
+    coarse = torch.from_numpy(rng.standard_normal((1, 1, knots, knots), dtype=np.float32))
+    return interpolate(coarse, shape, mode="bicubic")[0, 0]
+
+
 def simulate_phase(shape: tuple[int, int], rng: Generator, *, ripple: float = 0.0) -> Complex[Tensor, "row column"]:
     """exp(i phi) with phi a random polynomial of order 3, as off-resonance and coils make it, and a finer field on top.
 
@@ -190,8 +202,7 @@ def simulate_phase(shape: tuple[int, int], rng: Generator, *, ripple: float = 0.
         for j in range(4 - i):
             phi = phi + float(rng.normal(0, 1.2 if i + j else np.pi)) * row**i * column**j
     if ripple:
-        coarse = torch.from_numpy(rng.standard_normal((1, 1, RIPPLES, RIPPLES), dtype=np.float32))
-        phi = phi + ripple * interpolate(coarse, shape, mode="bicubic")[0, 0]
+        phi = phi + ripple * _smooth(shape, RIPPLES, rng)
     return torch.polar(torch.ones(shape), phi)
 
 

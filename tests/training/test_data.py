@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 
 from kdmri.coils import combine, expand
 from kdmri.fourier import fft2c, ifft2c
-from training.data import Measurement, Slices, simulate_phase, simulate_sensitivities
+from training.data import Measurement, Slices, reconstruction_batch, simulate_phase, simulate_sensitivities
 from training.recipe import Recipe
 from training.teacher import examples
 
@@ -37,6 +37,22 @@ def test_a_clean_measurement_is_that_of_its_target(tiny: Recipe, slices: Slices,
     assert batch.kspace.shape[1] == (clean.data.coils if multi_coil else 1)
     assert_allclose(batch.kspace, batch.mask * fft2c(expand(batch.target, batch.sensitivities)), atol=1e-4)
     assert_allclose(batch.zero_filled, combine(ifft2c(batch.kspace), batch.sensitivities), atol=1e-4)
+
+
+@pytest.mark.parametrize("tiny", ["reconstruction_base"], indirect=True)
+def test_shading_is_smooth_and_leaves_phase_and_air_alone(tiny: Recipe, slices: Slices) -> None:
+    plain, shaded = (
+        reconstruction_batch(slices, replace(tiny.data, noise=0.0, shading=shading), np.random.default_rng(3))
+        for shading in (1e-9, 0.7)
+    )
+    # Each example has a scale of its own, which the gradient of the logarithm does not see.
+    ratio = shaded.target / plain.target
+    bright = plain.target.abs() > 0.1
+    assert_allclose(ratio.imag[bright], 0, atol=1e-3)
+    assert bool((ratio.real[bright] > 0).all()) and float(ratio.real[bright].std()) > 0.05
+    along = ratio.real.log().diff(dim=-1)[bright[..., 1:] & bright[..., :-1]]
+    assert float(along.abs().max()) < 0.25
+    assert_allclose(shaded.target[plain.target == 0].abs(), 0)
 
 
 @pytest.mark.parametrize("tiny", ["reconstruction_base"], indirect=True)
