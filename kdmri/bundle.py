@@ -49,6 +49,11 @@ class Manifest(BaseModel):
     """Means over test volumes, by condition, then metric."""
     precision_loss: dict[str, float] = {}
     """Largest loss of mean PSNR in dB, over the conditions of the test set, by reduced precision ("bf16")."""
+    agreement: dict[str, dict[str, float]] = {}
+    """A student's psnr (dB) and ssim to its teacher: means over test volumes, by acceleration or scale ("4x").
+
+    Empty for a teacher, and for bundles that are older than this field.
+    """
     test_set: str
     training: dict[str, Any]
     """Recipe, seed, steps and seconds of each stage, data and licences."""

@@ -1,5 +1,6 @@
 """CARD.md: what a model is, for whoever has to decide whether to trust it."""
 
+from kdmri import quality
 from kdmri.bundle import Manifest
 
 DATA = {
@@ -23,6 +24,9 @@ def card(manifest: Manifest) -> str:
         f"Set: {manifest.test_set}. Means over volumes; data range is the volume's maximum.",
         _scores(manifest),
         *_precision(manifest),
+        *_agreement(manifest),
+        "## When the service warns",
+        _warnings(manifest),
         "## Files",
         f"Bundle against PyTorch network, relative l2 difference: {_parity(manifest)}.",
     ]
@@ -89,6 +93,33 @@ def _precision(manifest: Manifest) -> list[str]:
         f"In {precision} at most {loss:.3f} dB less, over these conditions."
         for precision, loss in manifest.precision_loss.items()
     ]
+
+
+AGREEMENT = """Set: as above. Means over volumes; the reference is the teacher's volume, its maximum the data range. What a
+service's shadow comparison should find, too: its dashboard and its alerts measure drift against the lowest.
+
+{table}"""
+
+
+def _agreement(manifest: Manifest) -> list[str]:
+    if not manifest.agreement:
+        return []
+    rows = [f"| {condition} | {a['psnr']:.2f} | {a['ssim']:.4f} |" for condition, a in manifest.agreement.items()]
+    table = "\n".join(["| | PSNR (dB) | SSIM |", "|---|---|---|", *rows])
+    return [f"## Agreement with {manifest.distilled_from}", AGREEMENT.format(table=table)]
+
+
+WARNINGS = """An answer carries `KDMRI-Warning` where its input is more than {tolerance} octaves (factors of two) outside one of
+these ranges, where its k-space is fully sampled, or where more than {residual:.0%} of what was measured is not in the
+answer (norms). Acceleration below its range is no reason; the rest is relative to bright tissue.
+
+{ranges}"""
+
+
+def _warnings(manifest: Manifest) -> str:
+    ranges = [f"- {name}: {low:g} to {high:g}" for name, (low, high) in quality.ranges(manifest).items()]
+    residual = float(manifest.trained_on.get("residual", quality.RESIDUAL))
+    return WARNINGS.format(tolerance=quality.TOLERANCE, residual=residual, ranges="\n".join(ranges))
 
 
 def _parity(manifest: Manifest) -> str:

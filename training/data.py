@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 from kdmri.coils import combine, expand
 from kdmri.fourier import centre_crop, fft2c, ifft2c
 from kdmri.resampling import downsample, upsample
-from kdmri.sampling import MASKS, centre_lines
+from kdmri.sampling import MASKS, centre_lines, variable_density_mask
 from kdmri.scaling import intensity_scale
 
 Slices = list[Float16[ndarray, "row column"]]
@@ -140,6 +140,33 @@ def reconstruction_batch(slices: Slices, simulation: Simulation, rng: Generator)
     noise = torch.tensor(deviation, dtype=torch.float32)
     mask = masks[:, None, None, :].expand(-1, 1, *shape).float().contiguous()
     return measure(magnitude * phase, mask, maps, noise[:, None, None, None], rng)
+
+
+@dataclass(frozen=True)
+class Undersampling:
+    """What KD-MRI measures: real images without noise, one coil, Schlemper's variable-density masks."""
+
+    batch: int
+    pixels: int
+    """Rows times columns of a training image, as in Simulation."""
+    columns: tuple[int, ...]
+    accelerations: tuple[int, ...]
+    """One drawn for every image."""
+    centre_lines: int
+
+
+def undersampled_batch(slices: Slices, undersampling: Undersampling, rng: Generator) -> Measurement:
+    """A batch of undersampled slices, a mask for each; nothing else is simulated."""
+    columns = int(rng.choice(undersampling.columns))
+    shape = (undersampling.pixels // columns // 8 * 8, columns)
+    images, masks = [], []
+    for _ in range(undersampling.batch):
+        images.append(_view(slices[rng.integers(len(slices))], shape, rng))
+        acceleration = rng.choice(undersampling.accelerations)
+        masks.append(torch.from_numpy(variable_density_mask(columns, acceleration, undersampling.centre_lines, rng)))
+    mask = torch.stack(masks)[:, None, None, :].expand(-1, 1, *shape).float().contiguous()
+    image = torch.stack(images).to(torch.complex64)
+    return measure(image, mask, torch.ones_like(image)[:, None], torch.zeros(len(image), 1, 1, 1), rng)
 
 
 def _draw_mask(columns: int, simulation: Simulation, rng: Generator) -> Tensor:

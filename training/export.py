@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kdmri.bundle import CONSISTENCY, MANIFEST, Bundle, Manifest, cascade_file, sha256
+from kdmri.bundle import CONSISTENCY, MANIFEST, Bundle, Manifest, cascade_file, load, sha256
 from kdmri.coils import combine
 from kdmri.consistency import DataConsistency, prepared
 from kdmri.fourier import fft2c, ifft2c
@@ -22,6 +22,7 @@ from kdmri.runtime.superresolver import SuperResolver
 from kdmri.runtime.torchscript import save_module
 from kdmri.sampling import centre_lines, random_mask
 from kdmri.scaling import intensity_scale
+from training.agreement import agreement
 from training.card import DATA, card
 from training.data import simulate_phase, simulate_sensitivities
 from training.evaluate import TEST_SET, evaluate, summarise
@@ -94,7 +95,11 @@ def export(recipe: Recipe, role: Role, runs: Path, data: Path, models: Path) -> 
         raise ValueError(f"expected bundle and network to agree to {PARITY}, got {parity}")
     scores = summarise(evaluate(load_model(bundle), data, "test"))
     loss = precision_loss(bundle, scores, data)
-    manifest = manifest.model_copy(update={"parity": parity, "scores": scores, "precision_loss": loss})
+    measured = {"parity": parity, "scores": scores, "precision_loss": loss}
+    if manifest.distilled_from:
+        teacher = load(models.joinpath(*manifest.distilled_from.split("@")))
+        measured["agreement"] = agreement(load_model(bundle), load_model(teacher), data)
+    manifest = manifest.model_copy(update=measured)
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
     (folder / "CARD.md").write_text(card(manifest))
     log = "".join((runs / run / "log.jsonl").read_text() for run in _runs(recipe, role))

@@ -1,10 +1,14 @@
-"""What students learn from: the truth, the teacher's answer, the teacher's attention. All are means over pixels."""
+"""What students learn from: the truth, the teacher's answer, the teacher's features.
+
+Each method's features come one a cascade, student's before teacher's; no gradient reaches the teacher.
+"""
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import mse_loss, normalize
 
 Image = Shaped[Tensor, "batch row column"]
 Feature = Float[Tensor, "batch channel row column"]
@@ -30,3 +34,53 @@ def attention_loss(student: Sequence[Feature], teacher: Sequence[Feature]) -> Fl
     return sum(
         (attention_map(s) - attention_map(t.detach())).norm(dim=1).mean() for s, t in zip(student, teacher, strict=True)
     )
+
+
+def hint_loss(student: Sequence[Feature], teacher: Sequence[Feature]) -> Float[Tensor, ""]:
+    """FitNets (Romero et al. 2015): squared distance between features, in units of the teacher's mean square.
+
+    Student and teacher are equally wide here, so that no regressor has to stand between them. Summed over cascades.
+    """
+    return sum(
+        mse_loss(s.float(), t.detach().float()) / t.detach().float().square().mean().clamp(min=1e-12)
+        for s, t in zip(student, teacher, strict=True)
+    )
+
+
+def similarity(feature: Feature) -> Float[Tensor, "batch batch"]:
+    """How alike the images of a batch look to a layer: inner products of features, each row normalised."""
+    rows = feature.float().flatten(1)
+    return normalize(rows @ rows.T, dim=1)
+
+
+def similarity_loss(student: Sequence[Feature], teacher: Sequence[Feature]) -> Float[Tensor, ""]:
+    """Similarity-preserving distillation (Tung & Mori 2019), summed over cascades.
+
+    It compares the images of a batch with each other: over several processes each sees those of its own share.
+    """
+    return sum(
+        mse_loss(similarity(s), similarity(t.detach())) for s, t in zip(student, teacher, strict=True)
+    )
+
+
+def flow(first: Feature, last: Feature) -> Float[Tensor, "batch first last"]:
+    """FSP matrix: inner products of the channels of two layers, a mean over pixels (Yim et al. 2017)."""
+    pixels = first.shape[-2] * first.shape[-1]
+    return torch.einsum("bixy,bjxy->bij", first.float(), last.float()) / pixels
+
+
+def flow_loss(
+    student: tuple[Sequence[Feature], Sequence[Feature]], teacher: tuple[Sequence[Feature], Sequence[Feature]]
+) -> Float[Tensor, ""]:
+    """Squared distance between FSP matrices, in units of the teacher's mean square; summed over cascades.
+
+    Args: (features of an early layer, features of a late one) of student and teacher.
+    """
+    taught = [flow(first, last).detach() for first, last in zip(*teacher, strict=True)]
+    learned = [flow(first, last) for first, last in zip(*student, strict=True)]
+    return sum(mse_loss(s, t) / t.square().mean().clamp(min=1e-12) for s, t in zip(learned, taught, strict=True))
+
+
+def cascade_loss(student: Sequence[Image], teacher: Sequence[Image]) -> Float[Tensor, ""]:
+    """Imitation of what the teacher makes of the image in every cascade, not in the last alone; a mean over cascades."""
+    return sum(l1(s, t.detach()) for s, t in zip(student, teacher, strict=True)) / len(teacher)

@@ -114,6 +114,24 @@ def features(network: nn.Module, layer: int) -> Iterator[list[Feature]]:
             hook.remove()
 
 
+@contextmanager
+def flows(network: nn.Module, layer: int) -> Iterator[tuple[list[Feature], list[Feature]]]:
+    """Features of the first convolution and of number `layer` of every cascade, as `features` sees them."""
+    with features(network, 1) as first, features(network, layer) as last:
+        yield first, last
+
+
+@contextmanager
+def cascade_images(network: DCCNN) -> Iterator[list[Complex[Tensor, "batch row column"]]]:
+    """The image after every cascade, in each call made inside."""
+    seen: list[Tensor] = []
+    hook = network.consistency.register_forward_hook(lambda _, __, image: seen.append(image))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
 def parameters(network: nn.Module) -> int:
     """How many numbers a network learns."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
