@@ -51,9 +51,9 @@ clinical validation was done. Trained on magnitude images with {simulation}, not
 within these ranges only: {seen}. No knee, abdomen or breast was seen, no contrast other than those of
 the data below, no pathology but multiple sclerosis and cardiac disease. Fine structure may be missing or invented."""
 
-TRAINING = """Recipe `{recipe}`, seed {seed}; one or two CPU cores shared with other work, bfloat16;
-`training_log.jsonl` is the log of the runs. The score is PSNR in dB on validation examples (bright tissue as the
-peak); for attention transfer the negative loss.
+TRAINING = """Recipes of `training/recipes/`, each going on from the one before; one or two CPU cores shared with other
+work, bfloat16; `training_log.jsonl` is the log of the runs. The score is PSNR in dB on validation examples (bright
+tissue as the peak); for attention transfer the negative loss.
 
 {stages}
 
@@ -71,13 +71,14 @@ def _limits(manifest: Manifest) -> str:
 
 def _training(manifest: Manifest) -> str:
     rows = [
-        f"| {stage['run']} | {stage['stage']} | {stage['steps']:,} | {stage['seconds'] / 60:.0f} | {stage['score']} |"
+        f"| {stage['recipe']} | {stage['seed']} | {stage['stage']} | {stage['steps']:,} "
+        f"| {stage['seconds'] / 60:.0f} | {stage['score']} |"
         for stage in manifest.training["stages"]
     ]
-    stages = "\n".join(["| run | stage | steps | minutes | best validation score |", "|---|---|---|---|---|", *rows])
+    head = ["| recipe | seed | stage | steps | minutes | best validation score |", "|---|---|---|---|---|---|"]
+    stages = "\n".join([*head, *rows])
     sources = "\n".join(f"- {anatomy}: {text}" for anatomy, text in manifest.training["data"].items())
-    recipe, seed = manifest.training["recipe"], manifest.training["seed"]
-    return TRAINING.format(recipe=recipe, seed=seed, stages=stages, sources=sources)
+    return TRAINING.format(stages=stages, sources=sources)
 
 
 def _scores(manifest: Manifest) -> str:

@@ -27,7 +27,7 @@ from training.card import DATA, card
 from training.data import simulate_phase, simulate_sensitivities
 from training.evaluate import TEST_SET, evaluate, summarise
 from training.networks import Denoiser, parameters
-from training.recipe import Recipe, Role
+from training.recipe import Recipe, Role, trained_by
 from training.run import weights
 
 OPSET = 18
@@ -124,8 +124,6 @@ def _described(recipe: Recipe, role: Role, network: nn.Module, folder: Path, sta
         scores={},
         test_set=TEST_SET,
         training={
-            "recipe": recipe.file,
-            "seed": recipe.seed,
             "stages": stages,
             "data": DATA,
         },
@@ -135,7 +133,8 @@ def _described(recipe: Recipe, role: Role, network: nn.Module, folder: Path, sta
 
 def _runs(recipe: Recipe, role: Role) -> list[str]:
     """The runs that led to the role's weights, first to last."""
-    return [recipe.start[role], recipe.run] if role in recipe.start else [recipe.run]
+    earlier = _runs(trained_by(recipe.start[role]), role) if role in recipe.start else []
+    return [*earlier, recipe.run]
 
 
 def _teacher(recipe: Recipe) -> str:
@@ -158,7 +157,8 @@ def _stages(recipe: Recipe, role: Role, runs: Path) -> list[dict[str, Any]]:
 def _stage(folder: Path, run: str, name: str) -> dict[str, Any]:
     last = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)
     figures = {"steps": last["step"], "seconds": round(last["seconds"]), "score": round(float(last["best"]), 4)}
-    return {"run": run, "stage": name, **figures}
+    recipe = trained_by(run)
+    return {"run": run, "recipe": recipe.file, "seed": recipe.seed, "stage": name, **figures}
 
 
 def check_parity(network: nn.Module, model: Model) -> dict[str, float]:

@@ -8,11 +8,30 @@ from typing import Any, Literal
 from torch import nn
 
 from kdmri.errors import InvalidRequest
-from training.data import Simulation, Truncation
+from training.data import Simulation, Truncation, Undersampling
 from training.networks import DCCNN, VDSR
 
 RECIPES = Path(__file__).parent / "recipes"
 Role = Literal["teacher", "student"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One teacher and several students that differ by how they learn from it (training/experiment.py)."""
+
+    anatomy: str
+    """The folder of volumes; * for all."""
+    methods: tuple[str, ...]
+    """How students learn, each a name in training.experiment.METHODS."""
+    repeated: tuple[str, ...]
+    """Methods repeated with `seeds`, from the same teacher."""
+    seeds: tuple[int, ...]
+    every: int
+    """Slices are alike: one in `every` of a test volume is scored."""
+    unit: Literal["volume", "slice"]
+    """What intervals are taken over: slices where there are too few test volumes."""
+    picture: dict[str, Any]
+    """The slice of a test volume that is shown, counted among those scored, and its condition."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +46,14 @@ class Recipe:
     seed: int
     teacher: dict[str, Any]
     student: dict[str, Any]
-    data: Simulation | Truncation
+    data: Simulation | Undersampling | Truncation
     distillation: dict[str, Any]
     steps: dict[str, int]
     optimiser: dict[str, float]
     start: dict[str, str] = field(default_factory=dict)
     """By role, the run <name>-<version> whose weights this one goes on from; from scratch without."""
+    experiment: Experiment | None = None
+    """Where students are compared, not shipped."""
 
     @property
     def run(self) -> str:
@@ -52,6 +73,21 @@ def load(source: Path) -> Recipe:
         offered = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise InvalidRequest(f"expected a recipe file or one of {offered}, got {source.name}")
     numbers = tomllib.loads(path.read_text())
-    kind = Simulation if numbers["task"] == "reconstruction" else Truncation
-    data = {key: tuple(value) if isinstance(value, list) else value for key, value in numbers.pop("data").items()}
-    return Recipe(file=path.name, **numbers, data=kind(**data))
+    data, experiment = _tuples(numbers.pop("data")), numbers.pop("experiment", None)
+    measured = Undersampling if experiment else Simulation
+    kind = measured if numbers["task"] == "reconstruction" else Truncation
+    compared = Experiment(**_tuples(experiment)) if experiment else None
+    return Recipe(file=path.name, **numbers, data=kind(**data), experiment=compared)
+
+
+def _tuples(numbers: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in numbers.items()}
+
+
+def trained_by(run: str) -> Recipe:
+    """The recipe in training/recipes of a run <name>-<version>. Raises InvalidRequest where there is none."""
+    for file in sorted(RECIPES.glob("*.toml")):
+        recipe = load(file)
+        if recipe.run == run:
+            return recipe
+    raise InvalidRequest(f"expected a recipe of run {run} in training/recipes, found none")
