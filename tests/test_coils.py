@@ -38,6 +38,22 @@ def test_combined_phase_is_smooth_where_there_is_signal() -> None:
     assert jumps.quantile(0.95) < 0.3
 
 
+@pytest.mark.parametrize("shape", [(96, 128), (131, 75), (64, 48)])
+def test_maps_between_grid_points_are_those_at_every_pixel(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scanned = scan(phantom(*shape), coils=6, noise=1e-3)
+    samples, lines = torch.from_numpy(scanned.samples), slice(shape[1] // 2 - 8, shape[1] // 2 + 8)
+    region = (slice(0, shape[0]), lines)
+    interpolated = sensitivities(samples, region)[0]
+    assert_allclose(torch.linalg.vector_norm(interpolated, dim=0), 1, atol=1e-5)
+    monkeypatch.setattr("kdmri.coils.GRID", max(shape))
+    everywhere = sensitivities(samples, region)[0]
+    inside = torch.from_numpy(phantom(*shape)[0] > 0.1)
+    departure = torch.linalg.vector_norm(interpolated - everywhere, dim=0)[inside]
+    assert departure.quantile(0.99) < 5e-3
+
+
 def test_one_coil_sees_everything() -> None:
     samples = torch.randn(2, 1, 8, 8, dtype=torch.complex64)
     assert (sensitivities(samples, (slice(0, 8), slice(2, 6))) == 1).all()
