@@ -89,9 +89,9 @@ def sensitivities(
 
 
 GRID = 64
-"""Rows and columns at most at which eigenvectors are computed; between them they are interpolated. With patches of 4 x 4
-the operator is a sum of waves of up to three periods over the field of view: 21 points or more to a period. On raw files
-at 4x and 8x 0.02 dB at most, up or down, against eigenvectors at every pixel (docs/decisions/0004)."""
+"""Rows and columns at most at which eigenvectors are computed; between them they are interpolated. Patches of 4 x 4
+make the operator a sum of waves of up to three periods over the field of view: 21 points or more to a period. On raw
+files at 4x and 8x 0.02 dB at most, up or down, against eigenvectors at every pixel (docs/decisions/0004)."""
 
 CALIBRATION_SIZE = 24
 """More samples cost time and, for maps this smooth, add nothing (BART's ecalib takes as many)."""
