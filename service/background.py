@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 PR_SET_PDEATHSIG = 1
 
 
-def main(connection: Connection, device: str, threads: int | None) -> None:
+def main(connection: Connection, device: str, threads: int, backend: str) -> None:
     """Compare every sample that comes in, until the other end closes.
 
     Answers a `Comparison`, or the name of the error's class: its message may hold what the input holds.
@@ -22,7 +22,7 @@ def main(connection: Connection, device: str, threads: int | None) -> None:
     warnings.simplefilter("ignore")
     from service.rerun import Rerun
 
-    rerun = Rerun(device=device, threads=threads)
+    rerun = Rerun(device=device, threads=threads, backend=backend)
     with suppress(EOFError, BrokenPipeError):
         while True:
             sample = connection.recv()

@@ -1,31 +1,54 @@
 """The models that the service offers: every bundle of a folder, loaded and warmed up once."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import structlog
+import torch
 
 from kdmri.bundle import ROLES, Bundle, Manifest, Task, choose, load_all
 from kdmri.errors import InvalidRequest, UnknownModel
 from kdmri.records import Images, KSpace
 from kdmri.runtime import Reconstructor, SuperResolver
+from kdmri.runtime.backends import Choice, fastest, unusable
 from kdmri.runtime.model import Model, load_model
-from service import telemetry
+from service import processes, telemetry
 from service.telemetry import BOTH
 
 log = structlog.get_logger()
+
+AUTO = "auto"
+"""The setting that leaves the back end to a measurement."""
 
 
 class Models:
     """Loaded models by reference (name@version)."""
 
-    def __init__(self, folder: Path, *, device: str, threads: int | None) -> None:
-        self.device, self.threads = device, threads
+    def __init__(self, folder: Path, *, device: str, threads: int, backend: str = AUTO) -> None:
         self.bundles: Sequence[Bundle] = load_all(folder)
-        self._loaded = {b.manifest.reference: load_warm(b, device=device, threads=threads) for b in self.bundles}
+        self.device, self.threads = device, threads
+        if reason := unusable(torch.device(device), self.bundles[0]):
+            log.warning("the processor takes the device's place", device=device, reason=reason)
+            self.device = "cpu"
+        choice = self._chosen(backend)
+        self.backend = choice.backend
+        log.info("back end chosen", backend=choice.backend, reason=choice.reason)
+        self._loaded = {
+            bundle.manifest.reference: load_warm(bundle, device=self.device, threads=threads, backend=self.backend)
+            for bundle in self.bundles
+        }
+        telemetry.MODEL_INFO.clear()
         for model in self._loaded.values():
             _announce(model)
+
+    def _chosen(self, backend: str) -> Choice:
+        """One back end for all models and all workers, so that their times compare."""
+        if backend != AUTO:
+            return Choice(backend, "set by KDMRI_BACKEND")
+        measured = partial(fastest, self.bundles, device=torch.device(self.device), threads=self.threads)
+        return Choice(**processes.agreed("backend", lambda: vars(measured())))
 
     def choose(self, task: Task, role: str, model: str | None) -> list[Model]:
         """The model to run, or for role `both` the student and then the teacher.
@@ -64,9 +87,9 @@ class Models:
         return self._loaded[bundle.manifest.reference]
 
 
-def load_warm(bundle: Bundle, *, device: str, threads: int | None) -> Model:
+def load_warm(bundle: Bundle, *, device: str, threads: int, backend: str) -> Model:
     """A model after one small run: allocations and kernel choices are made before the first request."""
-    model = load_model(bundle, device=device, threads=threads)
+    model = load_model(bundle, device=device, threads=threads, backend=backend)
     if model.manifest.task == "reconstruction":
         samples = np.ones((1, 1, 64, 64), np.complex64)
         Reconstructor(model).reconstruct(KSpace(samples, np.ones((1, 64, 64), bool), (64, 64)))

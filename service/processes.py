@@ -1,12 +1,13 @@
-"""Metrics of several worker processes as those of one service: shared through files, dead workers' gauges forgotten.
+"""Several worker processes as one service: metrics shared through files, dead workers' gauges forgotten, one choice.
 
 prometheus-client's multiprocess mode keeps each process' values in files of PROMETHEUS_MULTIPROC_DIR; whichever worker
 is scraped answers for all. Counters and histograms of a dead worker stay, as they must; its gauges go.
 """
 
+import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ def shared_metrics() -> Iterator[None]:
     if given := os.environ.get(FOLDER):
         folder = Path(given)
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob("*.db"):
+        for left in (*folder.glob("*.db"), *folder.glob("*.json")):
             left.unlink()
         yield
         return
@@ -37,6 +38,22 @@ def shared_metrics() -> Iterator[None]:
             yield
         finally:
             del os.environ[FOLDER]
+
+
+def agreed(name: str, decide: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """What `decide` answers; with several workers, what it answered in the first of them to finish."""
+    if not (shared := os.environ.get(FOLDER)):
+        return decide()
+    file = Path(shared) / f"{name}.json"
+    if not file.exists():
+        written = file.with_suffix(f".{os.getpid()}")
+        written.write_text(json.dumps(decide()))
+        # A link appears at once and whole, and only where there is none yet.
+        with suppress(FileExistsError):
+            os.link(written, file)
+        written.unlink()
+    found: dict[str, str] = json.loads(file.read_text())
+    return found
 
 
 def registry_of_all(folder: Path) -> CollectorRegistry:

@@ -1,6 +1,7 @@
 """A live request run again by the other role, and the two answers compared. Runs in the process of `background`."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from kdmri.bundle import Bundle
 from kdmri.records import Images, KSpace
@@ -57,8 +58,8 @@ def _cut(live: Answer, kept: slice) -> Answer:
 class Rerun:
     """Runs samples. Models are loaded when first needed, and stay."""
 
-    def __init__(self, *, device: str, threads: int | None) -> None:
-        self._device, self._threads = device, threads
+    def __init__(self, *, device: str, threads: int, backend: str) -> None:
+        self._load = partial(load_warm, device=device, threads=threads, backend=backend)
         self._models: dict[str, Model] = {}
 
     def __call__(self, sample: Sample) -> Comparison:
@@ -76,5 +77,5 @@ class Rerun:
     def _model(self, bundle: Bundle) -> Model:
         reference = bundle.manifest.reference
         if reference not in self._models:
-            self._models[reference] = load_warm(bundle, device=self._device, threads=self._threads)
+            self._models[reference] = self._load(bundle)
         return self._models[reference]

@@ -1,5 +1,6 @@
 """Settings of the service, each from the environment variable KDMRI_<NAME>."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -7,6 +8,8 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import kdmri
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Settings(BaseSettings):
@@ -19,12 +22,16 @@ class Settings(BaseSettings):
     models: Path = Path(kdmri.__file__).parents[1] / "models"
     """Folder of bundles, <name>/<version>/."""
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    backend: Literal["auto", "onnxruntime", "openvino", "openvino-bf16"] = "auto"
+    """What runs the networks: `auto` measures as the service starts and takes the fastest that is installed, bfloat16
+    only where every model's card says that it costs next to nothing. Others than onnxruntime: extra `openvino`, CPU."""
     threads: int | None = Field(None, ge=1)
-    """Threads of one inference; by default the processor's cores."""
+    """Threads of one inference; by default the processor's cores, divided by all inferences at a time."""
     workers: int = Field(1, ge=1)
-    """Processes that answer. Each has its models, its queue and its inferences: memory and threads multiply."""
+    """Processes that answer. Each has its models, its queue and its inferences: memory multiplies."""
     inferences: int = Field(1, ge=1)
-    """Inferences at a time in a worker. Each uses `threads` threads: more than one pays on large machines only."""
+    """Inferences at a time in a worker, each of `threads` threads: one after the other answers sooner, several at a
+    time answer more."""
     queue: int = Field(16, ge=0)
     """Requests that may wait for their turn; further ones are answered 503."""
     shadow_rate: float = Field(0.05, ge=0, le=1)
@@ -35,3 +42,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     traces: bool = False
     """Send OpenTelemetry traces, as OTEL_* say; needs the extra `traces`."""
+
+    @property
+    def inference_threads(self) -> int:
+        """`threads`, or the share of an inference: no two of them want one core."""
+        return self.threads or max(1, CORES // (self.workers * self.inferences))

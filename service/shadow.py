@@ -118,7 +118,7 @@ class Shadow:
         """The process, started with the first sample. Spawned: a copy of this one would hold its threads' locks."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        arguments = (theirs, self._models.device, self._models.threads)
+        arguments = (theirs, self._models.device, self._models.threads, self._models.backend)
         process = context.Process(target=background.main, args=arguments, daemon=True, name="shadow")
         process.start()
         theirs.close()

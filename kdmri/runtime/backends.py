@@ -61,6 +61,16 @@ def offered(manifests: Sequence[Manifest], device: torch.device) -> list[str]:
     return [ONNXRUNTIME, OPENVINO, *([OPENVINO_BF16] if exact and in_hardware("bf16") else [])]
 
 
+def unusable(device: torch.device, bundle: Bundle) -> str | None:
+    """Why a device can't run a bundle; None where it can. A GPU takes a driver, torch for CUDA and onnxruntime-gpu."""
+    if device.type == "cpu":
+        return None
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA device"
+    found = OnnxDenoiser(bundle.folder / cascade_file(1), device=device, threads=1).backend
+    return None if found.startswith("CUDA") else f"ONNX Runtime could not load its CUDA provider and took {found}"
+
+
 def fastest(bundles: Sequence[Bundle], *, device: torch.device, threads: int) -> Choice:
     """The back end that runs the first cascade of the first bundle in the least time: one for all of the bundles, so
     that the times of teacher and student compare."""

@@ -29,12 +29,15 @@ class Model:
 
 
 def load_model(bundle: Bundle, *, device: str = "cpu", threads: int | None = None, backend: str = ONNXRUNTIME) -> Model:
-    """Open a verified bundle on a device ("cpu", "cuda", "cuda:1"); `threads` defaults to the processor's cores.
+    """Open a verified bundle on a device ("cpu", "cuda", "cuda:1").
 
+    `threads` by default are the processor's cores; where given, they are torch's, too, in all of this process.
     Raises InvalidRequest for a back end that this machine does not offer; see kdmri.runtime.backends.
     """
     place = torch.device(device)
     count = threads or os.cpu_count() or 1
+    if threads:
+        torch.set_num_threads(threads)
     files = [bundle.folder / cascade_file(n + 1) for n in range(bundle.manifest.architecture["cascades"])]
     denoisers = tuple(denoiser(file, backend, device=place, threads=count) for file in files)
     step = torch.tensor(bundle.manifest.consistency_step, device=place)

@@ -198,7 +198,9 @@ def test_a_time_that_a_live_request_fell_into_is_not_reported(
 @pytest.fixture
 def shadow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shadow]:
     """The slot, with a process that is never started."""
-    slot = Shadow(SimpleNamespace(device="cpu", threads=1), Scheduler(inferences=1, capacity=1), rate=1)  # type: ignore[arg-type]
+    slot = Shadow(
+        SimpleNamespace(device="cpu", threads=1, backend="onnxruntime"), Scheduler(inferences=1, capacity=1), rate=1
+    )  # type: ignore[arg-type]
     monkeypatch.setattr(slot, "_start", lambda: pytest.fail("no test of this fixture is to start a process"))
     yield slot
     slot.close()
