@@ -32,6 +32,13 @@ def test_students_name_their_teachers(bundles: list[Bundle]) -> None:
         assert (bundle.manifest.distilled_from in there) is student
 
 
+def test_students_state_how_close_they_come_to_their_teachers(bundles: list[Bundle]) -> None:
+    conditions = {"reconstruction": ["4x", "8x"], "super-resolution": ["2x", "4x"]}
+    for manifest in (bundle.manifest for bundle in bundles):
+        assert list(manifest.agreement) == (conditions[manifest.task] if manifest.role == "student" else [])
+        assert all(figures["psnr"] > 20 and 0.8 < figures["ssim"] <= 1 for figures in manifest.agreement.values())
+
+
 def test_a_changed_file_is_refused(copied: Path) -> None:
     with (copied / "cascade_1.onnx").open("ab") as file:
         file.write(b"\0")

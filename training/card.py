@@ -96,8 +96,8 @@ def _precision(manifest: Manifest) -> list[str]:
     ]
 
 
-AGREEMENT = """Set: as above. Means over volumes; the reference is the teacher's volume, its maximum the data range. What a
-service's shadow comparison should find, too: its dashboard and its alerts measure drift against the lowest.
+AGREEMENT = """Set: as above. Means over volumes; the teacher's volume is the reference, its maximum the data range.
+What a service's shadow runs should find, too: its dashboard and its alerts tell drift from the lowest of them.
 
 {table}"""
 
@@ -110,9 +110,9 @@ def _agreement(manifest: Manifest) -> list[str]:
     return [f"## Agreement with {manifest.distilled_from}", AGREEMENT.format(table=table)]
 
 
-WARNINGS = """An answer carries `KDMRI-Warning` where its input is more than {tolerance} octaves (factors of two) outside one of
-these ranges, where its k-space is fully sampled, or where more than {residual:.0%} of what was measured is not in the
-answer (norms). Acceleration below its range is no reason; the rest is relative to bright tissue.
+WARNINGS = """An answer carries `KDMRI-Warning` where its input lies more than {tolerance} octaves (factors of two)
+outside a range below, where its k-space is fully sampled, or where more than {residual:.0%} of what was measured is not
+in the answer (norms). Acceleration below its range is no reason; figures are relative to bright tissue.
 
 {ranges}"""
 

@@ -4,12 +4,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from lightning.fabric import Fabric
 
 from kdmri import bundle
 from kdmri.runtime.model import load_model
+from tests.scans import phantom
 from training import export as bundles
 from training import fit as fitting
 from training import run as running
@@ -85,14 +88,23 @@ def test_an_export_is_a_bundle_that_answers_as_its_network(
     monkeypatch.setattr(bundles, "evaluate", lambda *_: [])
     monkeypatch.setattr(bundles, "in_hardware", lambda _: False)
     monkeypatch.setattr(bundles, "RECONSTRUCTION_SHAPES", ((1, 96, 80), (3, 61, 73)))
+    volume = tmp_path / "volumes" / "test" / "brain" / "phantom.nii.gz"
+    volume.parent.mkdir(parents=True)
+    nib.Nifti1Image(phantom(96, 80)[0][..., None].repeat(2, axis=2), np.eye(4)).to_filename(volume)
+    bundles.export(tiny, "teacher", tmp_path, tmp_path, tmp_path / "models")
     written = bundles.export(tiny, "student", tmp_path, tmp_path, tmp_path / "models")
     found = bundle.load(written.folder)
     assert found.manifest.parity
     assert max(found.manifest.parity.values()) <= 1e-4
     assert found.manifest.distilled_from == f"{tiny.name}-teacher@{tiny.version}"
     assert load_model(found).denoisers
+    conditions = ["4x", "8x"] if tiny.task == "reconstruction" else ["2x", "4x"]
+    assert list(found.manifest.agreement) == conditions
+    assert all(figures["psnr"] > 0 and figures["ssim"] <= 1 for figures in found.manifest.agreement.values())
     card = (written.folder / "CARD.md").read_text()
     assert "Not for" in card
+    assert f"Agreement with {tiny.name}-teacher@{tiny.version}" in card
+    assert "When the service warns" in card
     assert "CC-BY" in card
     network = tiny.network("student").eval()
     with torch.no_grad():
