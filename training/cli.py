@@ -17,17 +17,26 @@ def train(
     recipe: Name,
     data: Data = Path("../shared/data"),
     runs: Runs = Path("runs"),
-    devices: Annotated[int, typer.Option(help="Processes (CPU) or GPUs.")] = 1,
+    devices: Annotated[int, typer.Option(help="Processes (CPU) or GPUs; torchrun's number of them.")] = 1,
+    precision: Annotated[str, typer.Option(help="Fabric's precision: bf16-mixed, 32-true, ...")] = "bf16-mixed",
 ) -> None:
-    """Train a teacher and its student; run it again to resume."""
+    """Train a teacher and its student, or all students of an experiment; run it again to resume."""
     from lightning.fabric import Fabric
+    from lightning.fabric.strategies import DDPStrategy
 
+    from training import experiment
     from training import recipe as recipes
     from training.run import run
 
-    fabric = Fabric(accelerator="auto", devices=devices, precision="bf16-mixed")
+    chosen = recipes.load(recipe)
+    # Static: transfer of attention leaves the last convolution without a gradient, in every step the same one.
+    strategy = DDPStrategy(static_graph=True) if devices > 1 else "auto"
+    fabric = Fabric(accelerator="auto", devices=devices, strategy=strategy, precision=precision)
     fabric.launch()
-    run(recipes.load(recipe), data, runs, fabric)
+    if chosen.experiment:
+        experiment.run(chosen, chosen.experiment, data, runs, fabric)
+    else:
+        run(chosen, data, runs, fabric)
 
 
 def export(
@@ -37,10 +46,15 @@ def export(
     models: Models = Path("models"),
 ) -> None:
     """Write what a recipe trained as bundles, checked for parity and scored on the test split."""
+    from kdmri.errors import InvalidRequest
     from training import export as bundles
     from training import recipe as recipes
 
     wanted = recipes.load(recipe)
+    if wanted.experiment:
+        raise InvalidRequest(
+            f"expected the recipe of a pair to ship, {wanted.file} is an experiment: kdmri evaluate it"
+        )
     for role in ("teacher", "student"):
         if not wanted.steps[role]:
             continue
@@ -49,15 +63,35 @@ def export(
 
 
 def evaluate(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for scores.csv and scores.md.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for tables and figures.")],
+    recipe: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RECIPE]...", help="Experiments that were trained.")
+    ] = None,
     data: Data = Path("../shared/data"),
+    runs: Runs = Path("runs"),
     models: Models = Path("models"),
     split: Annotated[str, typer.Option(help="val to choose by, test to report.")] = "test",
 ) -> None:
     """Score each role's newest bundle and the plain baselines on whole volumes and on raw k-space.
 
-    One CSV row a volume, one Markdown row a mean over volumes or, for raw k-space, over five masks.
+    One CSV row a volume, one Markdown row a mean over volumes or, for raw k-space, over five masks. With RECIPEs: score
+    what those experiments trained, write tables, paired gains and figures, and the page OUTPUT.md over them.
     """
+    if recipe:
+        from kdmri.errors import InvalidRequest
+        from training import recipe as recipes
+        from training import results
+
+        experiments = [recipes.load(name) for name in recipe]
+        if others := [chosen.file for chosen in experiments if not chosen.experiment]:
+            raise InvalidRequest(f"expected recipes of experiments, got {', '.join(others)}")
+        results.write(experiments, data, runs, output, split)
+        typer.echo(f"{len(recipe)} experiments -> {output}.md")
+    else:
+        _evaluate_bundles(output, data, models, split)
+
+
+def _evaluate_bundles(output: Path, data: Path, models: Path, split: str) -> None:
     from kdmri.bundle import ROLES, choose, load_all
     from kdmri.runtime.model import load_model
     from training import evaluate as scores

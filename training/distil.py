@@ -1,5 +1,7 @@
 """Stages 2 and 3: the student learns where its teacher looks, then what its teacher answers (KD-MRI, section 2.3)."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,49 @@ from training.data import Slices
 from training.fit import fit
 from training.losses import attention_loss, distillation_loss
 from training.networks import features
-from training.recipe import Recipe
+from training.recipe import Recipe, Role
 from training.report import Report
 from training.teacher import examples, validation_score
+
+Objective = Callable[[nn.Module, Any], Tensor]
+"""The loss of a network in training on a batch."""
+
+
+class Lessons:
+    """What a frozen teacher can be asked on a batch."""
+
+    def __init__(self, recipe: Recipe, teacher: nn.Module, fabric: Fabric) -> None:
+        self.recipe, self.fabric = recipe, fabric
+        self.teacher = fabric.to_device(teacher.to(memory_format=torch.channels_last).eval().requires_grad_(False))
+
+    def imitation(self, trained: nn.Module, batch: Any) -> Tensor:
+        """Distance from the truth and from the teacher's answer."""
+        with torch.no_grad(), self.fabric.autocast():
+            taught = self.teacher(*batch.inputs())
+        answer = trained(*batch.inputs())
+        return distillation_loss(answer, taught, batch.target, imitation=self.recipe.distillation["imitation"])
+
+    def inside(
+        self, loss: Callable[[Any, Any], Tensor], watch: Callable[[nn.Module, Role], AbstractContextManager[Any]]
+    ) -> Objective:
+        """`loss` of what `watch` sees in the student and in the teacher on their way to an answer."""
+
+        def objective(trained: nn.Module, batch: Any) -> Tensor:
+            with torch.no_grad(), self.fabric.autocast(), watch(self.teacher, "teacher") as taught:
+                self.teacher(*batch.inputs())
+            with watch(trained, "student") as learned:
+                trained(*batch.inputs())
+            return loss(learned, taught)
+
+        return objective
+
+    def layer(self, role: Role) -> int:
+        """The convolution whose features are compared."""
+        return self.recipe.distillation[f"{role}_layer"]
+
+    def attention(self) -> Objective:
+        """Distance between attention maps."""
+        return self.inside(attention_loss, lambda network, role: features(network, self.layer(role)))
 
 
 def distil(
@@ -29,22 +71,8 @@ def distil(
 
     A stage of no steps is left out: a student that goes on from an earlier run has its attention already.
     """
-    teacher = fabric.setup_module(teacher.to(memory_format=torch.channels_last).eval().requires_grad_(False))
-    layers = recipe.distillation["teacher_layer"], recipe.distillation["student_layer"]
-
-    def attention(trained: nn.Module, batch: Any) -> Tensor:
-        with torch.no_grad(), features(teacher, layers[0]) as seen_by_teacher:
-            teacher(*batch.inputs())
-        with features(trained, layers[1]) as seen_by_student:
-            trained(*batch.inputs())
-        return attention_loss(seen_by_student, seen_by_teacher)
-
-    def imitation(trained: nn.Module, batch: Any) -> Tensor:
-        with torch.no_grad():
-            taught = teacher(*batch.inputs())
-        answer = trained(*batch.inputs())
-        return distillation_loss(answer, taught, batch.target, imitation=recipe.distillation["imitation"])
-
+    lessons = Lessons(recipe, teacher, fabric)
+    attention = lessons.attention()
     fixed = [examples(recipe, validation, 1_000_000, fabric.device)(step) for step in range(4)]
 
     def attention_score(trained: nn.Module) -> float:
@@ -52,7 +80,7 @@ def distil(
             return -float(sum(attention(trained, batch) for batch in fixed)) / len(fixed)
 
     scores = {"attention": attention_score, "student": validation_score(recipe, validation, fabric.device)}
-    losses = {"attention": attention, "student": imitation}
+    losses = {"attention": attention, "student": lessons.imitation}
     for number, stage in enumerate(("attention", "student"), start=2):
         if not recipe.steps[stage]:
             continue

@@ -58,9 +58,7 @@ def similarity_loss(student: Sequence[Feature], teacher: Sequence[Feature]) -> F
 
     It compares the images of a batch with each other: over several processes each sees those of its own share.
     """
-    return sum(
-        mse_loss(similarity(s), similarity(t.detach())) for s, t in zip(student, teacher, strict=True)
-    )
+    return sum(mse_loss(similarity(s), similarity(t.detach())) for s, t in zip(student, teacher, strict=True))
 
 
 def flow(first: Feature, last: Feature) -> Float[Tensor, "batch first last"]:
@@ -82,5 +80,5 @@ def flow_loss(
 
 
 def cascade_loss(student: Sequence[Image], teacher: Sequence[Image]) -> Float[Tensor, ""]:
-    """Imitation of what the teacher makes of the image in every cascade, not in the last alone; a mean over cascades."""
+    """Distance from the teacher's image after every cascade, not after the last alone; a mean over cascades."""
     return sum(l1(s, t.detach()) for s, t in zip(student, teacher, strict=True)) / len(teacher)

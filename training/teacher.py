@@ -9,18 +9,27 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from training.data import Slices, enlargement_batch, reconstruction_batch
+from training.data import (
+    Simulation,
+    Slices,
+    Truncation,
+    Undersampling,
+    enlargement_batch,
+    reconstruction_batch,
+    undersampled_batch,
+)
 from training.fit import fit
 from training.losses import l1
 from training.recipe import Recipe
 from training.report import Report
 
 VALIDATION_BATCHES = 12
+BATCHES = {Simulation: reconstruction_batch, Truncation: enlargement_batch, Undersampling: undersampled_batch}
 
 
 def examples(recipe: Recipe, slices: Slices, stage: int, device: torch.device) -> Callable[[int], Any]:
     """The batch of a step, a function of the recipe's seed, the stage and the step alone."""
-    batch = reconstruction_batch if recipe.task == "reconstruction" else enlargement_batch
+    batch = BATCHES[type(recipe.data)]
 
     def draw(step: int) -> Any:
         rng = np.random.default_rng([recipe.seed, stage, step])
@@ -44,18 +53,19 @@ def validation_score(recipe: Recipe, slices: Slices, device: torch.device) -> Ca
     return score
 
 
+def fidelity(trained: nn.Module, batch: Any) -> Tensor:
+    """Distance from the truth."""
+    return l1(trained(*batch.inputs()), batch.target)
+
+
 def supervise(
     recipe: Recipe, network: nn.Module, train: Slices, validation: Slices, folder: Path, fabric: Fabric, *, steps: int
 ) -> None:
     """Train a network on the truth alone."""
-
-    def loss(trained: nn.Module, batch: Any) -> Tensor:
-        return l1(trained(*batch.inputs()), batch.target)
-
     with Report(folder.name, folder.parent / "log.jsonl") as report:
         fit(
             network,
-            loss,
+            fidelity,
             examples(recipe, train, 1, fabric.device),
             validation_score(recipe, validation, fabric.device),
             steps=steps,

@@ -1,8 +1,21 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.losses import attention_loss, attention_map, distillation_loss, l1
+from training.losses import (
+    attention_loss,
+    attention_map,
+    cascade_loss,
+    distillation_loss,
+    flow_loss,
+    hint_loss,
+    l1,
+    similarity_loss,
+)
 
 
 def images(seed: int) -> list[torch.Tensor]:
@@ -44,3 +57,69 @@ def test_attention_does_not_depend_on_the_size_of_features(factor: float) -> Non
 
 def test_attention_compares_networks_of_different_width() -> None:
     assert attention_loss([torch.rand(2, 3, 5, 5)], [torch.rand(2, 8, 5, 5)]) > 0
+
+
+Loss = Callable[[Any, Any], torch.Tensor]
+
+
+def drawn(seed: int, channels: int = 5) -> list[torch.Tensor]:
+    """Features of two cascades, batch 3."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(3, channels, 6, 4, generator=generator) for _ in range(2)]
+
+
+def flow_of(student: list[torch.Tensor], teacher: list[torch.Tensor]) -> torch.Tensor:
+    """FSP between the two lists' own halves: first and last features of one cascade."""
+    return flow_loss(([student[0]], [student[1]]), ([teacher[0]], [teacher[1]]))
+
+
+def cascades_of(student: list[torch.Tensor], teacher: list[torch.Tensor]) -> torch.Tensor:
+    """The first channel as a real image after each cascade."""
+    return cascade_loss([f[:, 0] for f in student], [f[:, 0] for f in teacher])
+
+
+EVERY: list[Loss] = [attention_loss, hint_loss, similarity_loss, flow_of, cascades_of]
+
+
+@pytest.mark.parametrize("loss", EVERY)
+def test_a_student_like_its_teacher_has_nothing_to_learn(loss: Loss) -> None:
+    assert float(loss(drawn(1), drawn(1))) == pytest.approx(0, abs=1e-7)
+    assert float(loss(drawn(1), drawn(2))) > 1e-4
+
+
+@pytest.mark.parametrize("loss", EVERY)
+def test_features_teach_the_student_only(loss: Loss) -> None:
+    student, teacher = ([f.requires_grad_() for f in drawn(seed)] for seed in (1, 2))
+    loss(student, teacher).backward()
+    assert all(f.grad is not None and f.grad.abs().sum() > 0 for f in student)
+    assert all(f.grad is None for f in teacher)
+
+
+@given(st.floats(0.01, 100))
+def test_hints_do_not_depend_on_units(factor: float) -> None:
+    scaled = [[factor * f for f in drawn(seed)] for seed in (1, 2)]
+    torch.testing.assert_close(hint_loss(*scaled), hint_loss(drawn(1), drawn(2)), rtol=1e-4, atol=1e-6)
+
+
+@given(st.floats(0.1, 10), st.permutations(range(5)))
+def test_similarity_ignores_the_size_and_the_order_of_channels(factor: float, order: list[int]) -> None:
+    alike = [factor * f[:, order] for f in drawn(1)]
+    assert similarity_loss(alike, drawn(1)) < 1e-9
+
+
+def test_similarity_compares_networks_of_different_width() -> None:
+    assert similarity_loss(drawn(1, channels=2), drawn(1, channels=9)) > 0
+
+
+@given(st.permutations(range(4)), st.floats(0.1, 10))
+def test_flow_ignores_where_pixels_are_and_units(order: list[int], factor: float) -> None:
+    moved = [f[..., order] for f in drawn(1)]
+    assert flow_of(moved, drawn(1)) < 1e-9
+    scaled = [[factor * f for f in drawn(seed)] for seed in (1, 2)]
+    torch.testing.assert_close(flow_of(*scaled), flow_of(drawn(1), drawn(2)), rtol=1e-4, atol=1e-6)
+
+
+def test_flow_sees_the_channels_of_two_layers_together() -> None:
+    """Permuting one layer's channels changes it; the same channels in every layer would not be told from attention."""
+    first, last = drawn(1)
+    assert flow_of([first, last[:, [1, 0, 2, 3, 4]]], [first, last]) > 1e-5

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from training import recipe as recipes
-from training.networks import DCCNN, features, parameters
+from training.networks import DCCNN, cascade_images, features, flows, parameters
 from training.recipe import RECIPES
 
 
@@ -31,3 +31,17 @@ def test_features_are_those_of_the_layer_after_its_relu() -> None:
     torch.testing.assert_close(seen[0], torch.relu(second(torch.relu(first(planes)))))
     network(image, measured, torch.zeros(1, 1, 8, 8), torch.ones_like(measured))
     assert len(seen) == 2, "the hooks are gone afterwards"
+
+
+def test_flows_and_images_are_seen_cascade_by_cascade() -> None:
+    network = DCCNN(cascades=3, convolutions=3, channels=4)
+    image = torch.randn(1, 8, 8, dtype=torch.complex64)
+    measured, mask = torch.zeros(1, 1, 8, 8, dtype=torch.complex64), torch.zeros(1, 1, 8, 8)
+    with flows(network, 2) as (first, last), cascade_images(network) as images:
+        answer = network(image, measured, mask, torch.ones_like(measured))
+    assert len(first) == len(last) == len(images) == 3
+    torch.testing.assert_close(images[-1], answer)
+    with features(network, 1) as expected:
+        network(image, measured, mask, torch.ones_like(measured))
+    torch.testing.assert_close(first[2], expected[2])
+    assert len(images) == 3, "the hooks are gone afterwards"

@@ -1,0 +1,166 @@
+"""The comparison of students, for real, on a recipe of seconds; then its scores, gains and page."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.fabric import Fabric
+from numpy.testing import assert_allclose
+from scipy import stats
+
+from kdmri.fourier import fft2c
+from kdmri.metrics import psnr
+from tests.training.experiments import write_data, write_recipe
+from training import experiment, results
+from training import recipe as recipes
+from training import teacher as supervising
+from training.comparison import Result, gains, interval, measured, scores, volumes
+from training.data import load_slices, load_volume
+from training.experiment import METHODS, TITLES, networks
+from training.recipe import Recipe
+from training.teacher import examples
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _little_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervising, "VALIDATION_BATCHES", 1)
+
+
+@pytest.fixture
+def fabric() -> Fabric:
+    return Fabric(accelerator="cpu", devices=1)
+
+
+def small(folder: Path, shipped: str = "reproduction_brain", **replaced: str) -> Recipe:
+    if not (folder / "volumes").exists():
+        write_data(folder)
+    return recipes.load(write_recipe(folder, shipped, **replaced))
+
+
+def run(recipe: Recipe, folder: Path, fabric: Fabric) -> None:
+    experiment.run(recipe, recipe.experiment, folder, folder / "runs", fabric)
+
+
+@pytest.mark.parametrize("shipped", ["reproduction_brain", "reproduction_super_resolution"])
+def test_students_are_trained_scored_and_shown(shipped: str, tmp_path: Path, fabric: Fabric) -> None:
+    recipe = small(tmp_path, shipped)
+    run(recipe, tmp_path, fabric)
+    folder = tmp_path / "results"
+    results.write([recipe], tmp_path, tmp_path / "runs", folder, "test")
+    with (folder / "reproduction.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    count = len(networks(recipe, recipe.experiment, tmp_path / "runs")) + 1
+    conditions = len(rows) // (2 * count)
+    assert len(rows) == 2 * count * conditions, "two volumes for each network and for the baseline"
+    assert {row["method"] for row in rows} == {"zero-filled", "teacher", *recipe.experiment.methods}
+    page = (tmp_path / "results.md").read_text()
+    assert "{" not in page
+    for method in recipe.experiment.methods:
+        assert f"| {TITLES[method]} |" in page
+    assert "2 + 2" in page, "the budget of students"
+    for file in folder.glob("*.png"):
+        assert f"results/{file.name}" in page
+    assert len(list(folder.glob("*.png"))) == 2
+    before = (folder / "reproduction.csv").read_text()
+    results.write([recipe], tmp_path, tmp_path / "runs", folder, "test")
+    assert (folder / "reproduction.csv").read_text() == before
+
+
+def test_students_begin_alike_see_the_same_and_take_as_many_steps(tmp_path: Path, fabric: Fabric) -> None:
+    """With a learning rate of nothing all students are the same network: only what they learn from differs."""
+    recipe = replace(small(tmp_path, repeated="[]", seeds="[]"), optimiser={"learning_rate": 0.0})
+    run(recipe, tmp_path, fabric)
+    _, *students = networks(recipe, recipe.experiment, tmp_path / "runs")
+    loaded = [[torch.load(s / "last.pt", weights_only=True) for s in student.stages] for student in students]
+    for first, second in loaded:
+        assert (first["step"], second["step"]) == (recipe.steps["first"], recipe.steps["second"])
+        for name, value in loaded[0][1]["network"].items():
+            assert torch.equal(second["network"][name], value)
+    assert {student.method for student in students} == set(METHODS)
+
+
+def test_plain_and_distilled_students_differ_and_seeds_do(tmp_path: Path, fabric: Fabric) -> None:
+    recipe = small(tmp_path, methods='["plain", "kd"]', repeated='["plain"]', seeds="[5]")
+    run(recipe, tmp_path, fabric)
+    _, plain, kd, other = (
+        torch.load(t.weights, weights_only=True)["network"]
+        for t in networks(recipe, recipe.experiment, tmp_path / "runs")
+    )
+    name = "cascades.0.convolutions.0.weight"
+    assert not torch.equal(plain[name], kd[name])
+    assert not torch.equal(plain[name], other[name])
+
+
+def test_undersampled_training_data_are_those_of_the_paper(tmp_path: Path) -> None:
+    recipe = small(tmp_path)
+    slices = load_slices(tmp_path, "train", tmp_path / "cache", "brain")
+    seen = set()
+    for step in range(12):
+        batch = examples(recipe, slices, 2, CPU)(step)
+        assert batch.kspace.shape[1] == 1
+        assert_allclose(batch.target.imag, 0, atol=1e-6)
+        assert_allclose(batch.kspace, batch.mask * fft2c(batch.target)[:, None], atol=1e-4)
+        lines = batch.mask[:, 0, 0]
+        assert lines[:, 19:29].all(), "ten central lines"
+        seen |= set(lines.sum(dim=1).int().tolist())
+    assert seen == {12, 10}, "48 columns by 4 and by 5; by 8 no fewer than the centre"
+
+
+def test_test_measurements_are_in_the_units_of_the_volume_and_alike_for_all(tmp_path: Path) -> None:
+    recipe = small(tmp_path)
+    file = next((write_data(tmp_path / "more") / "volumes/test/brain").glob("head0*"))
+    truth = load_volume(file)
+    one, again, larger = measured(recipe, truth, 4), measured(recipe, truth, 4), measured(recipe, 7 * truth, 4)
+    assert all(torch.equal(a, b) for a, b in zip(one.inputs, again.inputs, strict=True))
+    assert_allclose(larger.baseline, 7 * one.baseline, rtol=1e-4, atol=1e-5)
+    assert_allclose(one.restored(lambda zero_filled, *_: zero_filled), one.baseline, atol=1e-6)
+    finer = small(tmp_path, "reproduction_super_resolution")
+    enlarged = measured(finer, truth, 2)
+    assert enlarged.truth.shape == enlarged.baseline.shape
+    assert psnr(enlarged.truth, enlarged.baseline) > psnr(truth, measured(finer, truth, 4).baseline)
+
+
+def test_one_slice_in_every_is_scored(tmp_path: Path) -> None:
+    recipe = small(tmp_path, every="2")
+    assert [len(truth) for _, truth in volumes(recipe.experiment, tmp_path, "test")] == [2, 2]
+
+
+def test_slices_are_counted_where_the_recipe_says_so(tmp_path: Path, fabric: Fabric) -> None:
+    recipe = small(tmp_path, methods='["plain", "kd"]', seeds="[]", unit='"slice"')
+    run(recipe, tmp_path, fabric)
+    found = scores(recipe, recipe.experiment, tmp_path, tmp_path / "runs", "test")
+    assert {r.slice for r in found} == {"", "0", "1", "2", "3"}
+    assert {(gain.unit, gain.units) for gain in gains(found)} == {("slice", 8)}
+
+
+def result(method: str, psnr: float, *, volume: str = "a", seed: int = 0) -> Result:
+    return Result("brain", "4x", method, seed, volume, "", psnr, 0.9, 0.01, 0.1)
+
+
+def test_gains_are_paired_by_volume_and_seed() -> None:
+    entries = [
+        *(result("teacher", 32.0 + level, volume=volume) for volume, level in (("a", 0), ("b", 5), ("c", -4))),
+        *(result("plain", 31.0 + level, volume=volume) for volume, level in (("a", 0), ("b", 5), ("c", -4))),
+        *(result("kd", 31.5 + level, volume=volume) for volume, level in (("a", 0), ("b", 5.1), ("c", -4.1))),
+        *(result("plain", 30.0 + level, volume=volume, seed=1) for volume, level in (("a", 0), ("b", 5), ("c", -4))),
+        *(result("kd", 30.5 + level, volume=volume, seed=1) for volume, level in (("a", 0), ("b", 5.1), ("c", -4.1))),
+    ]
+    (gain,) = gains(entries)
+    assert (gain.units, gain.seeds) == (3, 2)
+    assert gain.gain == pytest.approx(0.5, abs=1e-4)
+    assert gain.teacher == pytest.approx(1.5, abs=1e-4)
+    assert gain.closed == pytest.approx(1 / 3, abs=1e-3)
+    assert gain.low < 0.5 < gain.high
+    assert gain.sure
+
+
+def test_the_interval_is_that_of_a_paired_t_test() -> None:
+    differences = np.random.default_rng(0).normal(0.1, 0.2, 7)
+    expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert interval(differences) == pytest.approx((expected.low, expected.high))
+    assert interval([0.3]) == (float("-inf"), float("inf"))

@@ -1,0 +1,74 @@
+"""Figures of an experiment: examples with their errors, PSNR over acceleration."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+from kdmri.metrics import psnr
+from training.comparison import Result, measured, volumes
+from training.experiment import TITLES, load, networks
+from training.recipe import Recipe
+
+SHOWN = ("plain", "kd", "teacher")
+ERROR = 0.15
+"""Brightest error shown, as a share of the volume's maximum: one scale for all."""
+
+
+def example(recipe: Recipe, data: Path, runs: Path, folder: Path, split: str) -> tuple[Path, str]:
+    """One slice by every method, errors beneath at one scale; (file, caption)."""
+    picture = recipe.experiment.picture
+    condition = int(picture["condition"].removesuffix("x"))
+    truth = dict(volumes(recipe.experiment, data, split))[picture["volume"]]
+    number = picture["slice"]
+    one = measured(recipe, truth, condition)
+    images = {"zero-filled": one.baseline}
+    trained = {t.method: t for t in networks(recipe, recipe.experiment, runs) if t.seed == recipe.seed}
+    images |= {method: one.restored(load(recipe, trained[method])) for method in SHOWN}
+    peak, shown = one.truth.max(), one.truth[number]
+    figure, axes = pyplot.subplots(2, len(images) + 1, figsize=(2.2 * (len(images) + 1), 4.8), layout="constrained")
+    for column, (method, image) in enumerate(images.items()):
+        # The peak of a slice's score is the volume's, as in the tables.
+        error = abs(image[number] - shown)
+        score = psnr(one.truth[number : number + 1] / peak, image[number : number + 1] / peak)
+        axes[0, column].imshow(image[number], cmap="gray", vmin=0, vmax=0.9 * shown.max())
+        axes[0, column].set_title(f"{TITLES[method]}\n{score:.2f} dB", fontsize=9)
+        map_ = axes[1, column].imshow(error / peak, cmap="magma", vmin=0, vmax=ERROR)
+    axes[0, -1].imshow(shown, cmap="gray", vmin=0, vmax=0.9 * shown.max())
+    axes[0, -1].set_title("truth\n", fontsize=9)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    figure.colorbar(map_, ax=axes[1, -1], location="left", fraction=0.5, label="error / volume's maximum")
+    column = recipe.name.removeprefix("reproduction-")
+    file = folder / f"reproduction_{column.replace('-', '_')}.png"
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)
+    what = f"{column.capitalize()}, {picture['condition']}, a slice of the test volume {picture['volume']}"
+    return file, f"{what}; beneath, the errors, all at one scale."
+
+
+def curves(results: Sequence[Result], file: Path) -> tuple[Path, str]:
+    """Mean PSNR of whole volumes over acceleration or scale, a panel a column; (file, caption)."""
+    whole = [r for r in results if not r.slice]
+    columns = list(dict.fromkeys(r.column for r in whole))
+    size = (3.4 * len(columns), 3.4)
+    figure, axes = pyplot.subplots(1, len(columns), figsize=size, layout="constrained", squeeze=False)
+    for axis, column in zip(axes[0], columns, strict=True):
+        for method in ("teacher", "kd", "plain", "zero-filled"):
+            chosen = [r for r in whole if r.column == column and r.method == method]
+            factors = list(dict.fromkeys(r.condition for r in chosen))
+            means = [mean(r.psnr for r in chosen if r.condition == factor) for factor in factors]
+            axis.plot([int(f.removesuffix("x")) for f in factors], means, marker="o", label=TITLES[method])
+        axis.set_title(column)
+        axis.set_xticks([int(f.removesuffix("x")) for f in factors], factors)
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("PSNR (dB)")
+    axes[0, 0].legend(fontsize=8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)
+    return file, "PSNR over acceleration (reconstruction) and scale (super-resolution), means over volumes."
