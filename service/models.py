@@ -103,4 +103,5 @@ def _announce(model: Model) -> None:
     manifest = model.manifest
     labels = (manifest.name, manifest.version, manifest.role, manifest.task, model.backend, str(model.device))
     telemetry.MODEL_INFO.labels(*labels).set(1)
+    telemetry.stated(manifest)
     log.info("model ready", model=manifest.reference, backend=model.backend, device=str(model.device))

@@ -5,6 +5,7 @@ is scraped answers for all. Counters and histograms of a dead worker stay, as th
 """
 
 import json
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ from prometheus_client.registry import Collector
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+CPU = "process_cpu_seconds"
 OLDEST = "process_start_time_seconds"
 """The one process metric that is not a sum: the service is as old as its oldest process."""
 
@@ -66,7 +68,8 @@ def registry_of_all(folder: Path) -> CollectorRegistry:
             mark_process_dead(process, str(folder))
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(folder))
-    registry.register(_Processes(living))
+    # Shadows are among the living; the process that started all workers counts nothing and is not.
+    registry.register(Together(lambda: (*living, os.getppid())))
     return registry
 
 
@@ -80,29 +83,38 @@ def _lives(process: int) -> bool:
     return True
 
 
-class _Processes(Collector):
-    """process_* summed over workers and the process that started them, whose children's time counts the dead."""
+class Together(Collector):
+    """process_* summed over processes, asked for at every scrape; the time of their ended children is theirs."""
 
-    def __init__(self, workers: Iterable[int]) -> None:
-        self._processes = (*workers, os.getppid())
+    def __init__(self, living: Callable[[], Iterable[int]]) -> None:
+        self._living = living
 
     def collect(self) -> Iterable[Metric]:
         found: dict[str, Metric] = {}
-        for process in self._processes:
+        for process in self._living():
             for metric in ProcessCollector(pid=partial(str, process), registry=None).collect():
-                if metric.name not in found:
-                    found[metric.name] = metric
-                    continue
-                (first,), (other,) = found[metric.name].samples, metric.samples
-                value = min(first.value, other.value) if metric.name == OLDEST else first.value + other.value
-                found[metric.name].samples = [first._replace(value=value)]
-        if cpu := found.get("process_cpu_seconds"):
-            (sample,) = cpu.samples
-            cpu.samples = [sample._replace(value=sample.value + _seconds_of_ended_children())]
+                (sample,) = metric.samples
+                if metric.name == CPU:
+                    sample = sample._replace(value=sample.value + _seconds_of_ended_children(process))
+                if metric.name in found:
+                    (first,) = found[metric.name].samples
+                    value = min(first.value, sample.value) if metric.name == OLDEST else first.value + sample.value
+                    sample = first._replace(value=value)
+                metric.samples = [sample]
+                found[metric.name] = metric
         return found.values()
 
 
-def _seconds_of_ended_children() -> float:
-    """Processor time of workers that have died: proc(5), stat fields 16 and 17 of the process that started them."""
-    fields = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()
+def with_children() -> list[int]:
+    """This process and those that it started: a shadow has models of its own."""
+    children = (child.pid for child in multiprocessing.active_children())
+    return [os.getpid(), *(pid for pid in children if pid)]
+
+
+def _seconds_of_ended_children(process: int) -> float:
+    """Processor time of what a process started and has seen end: proc(5), stat fields 16 and 17."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # ended meanwhile, or a system without /proc
+        return 0.0
     return (int(fields[13]) + int(fields[14])) / TICKS

@@ -69,8 +69,8 @@ async def reconstruct(
                 content = await run_sync(_both, found, stage, kind)
             else:
                 content, kind = await run_sync(_reconstructed, found[0], stage, kind, measured.acceleration)
-        if role != BOTH and (other := state.shadow.drawn(found[0])):
-            after.add_task(state.shadow.offer, partial(rerun.of_reconstruction, measured, found[0], other))
+        if role != BOTH and (pair := state.shadow.drawn(found[0])):
+            after.add_task(state.shadow.offer, partial(rerun.of_reconstruction, measured, found[0], pair))
         return answers.respond(content, kind, answers.headers(found, stage.role), stage)
 
 
@@ -109,9 +109,9 @@ async def super_resolve(
                 content = await run_sync(_both, found, stage, kind)
             else:
                 content, kind = await run_sync(_super_resolved, groups, found, stage, kind, scale)
-        if role != BOTH and (other := state.shadow.drawn(found[0])):
+        if role != BOTH and (pair := state.shadow.drawn(found[0])):
             first = groups[0].images
-            after.add_task(state.shadow.offer, partial(rerun.of_super_resolution, first, scale, found[0], other))
+            after.add_task(state.shadow.offer, partial(rerun.of_super_resolution, first, scale, found[0], pair))
         return answers.respond(content, kind, answers.headers(found, stage.role), stage)
 
 

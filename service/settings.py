@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     queue: int = Field(16, ge=0)
     """Requests that may wait for their turn; further ones are answered 503."""
     shadow_rate: float = Field(0.05, ge=0, le=1)
-    """Share of requests that are run again by the other role, when there is time, to compare the two."""
+    """Share of requests that are run again by both roles, when there is time, to compare the two."""
     max_upload_mb: int = Field(2048, ge=1)
     max_unpacked_mb: int = Field(8192, ge=1)
     """Limit on what an upload may unpack to, in memory."""

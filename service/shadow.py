@@ -1,4 +1,4 @@
-"""Live answers made again by the other role, on time that nobody wants: what the student costs, seen in production.
+"""Live answers made again by both roles, on time that nobody wants: what the student costs, seen in production.
 
 What runs is a process of its own, stopped by a signal for as long as a live request waits for a model or has one, and
 at the lowest priority that the system has, for the sake of other workers. A thread that waits between stages would not
@@ -21,12 +21,11 @@ from multiprocessing.context import SpawnProcess
 
 import structlog
 
-from kdmri.bundle import Bundle
 from service import background, telemetry
 from service.comparison import Comparison
 from service.inference import Answer
 from service.models import Models
-from service.rerun import Sample
+from service.rerun import Pair, Sample
 from service.scheduler import Scheduler
 
 log = structlog.get_logger()
@@ -50,9 +49,12 @@ class Shadow:
         self._held = False
         self._connection: Connection | None = None
 
-    def drawn(self, answer: Answer) -> Bundle | None:
-        """The bundle to run a live request again with; None where it was not drawn, or has no counterpart."""
-        return self._models.counterpart(answer.manifest) if random.random() < self.rate else None
+    def drawn(self, answer: Answer) -> Pair | None:
+        """The bundles to run a live request again with; None where it was not drawn, or has no counterpart."""
+        if random.random() >= self.rate or not (other := self._models.counterpart(answer.manifest)):
+            return None
+        own = next(b for b in self._models.bundles if b.manifest.reference == answer.manifest.reference)
+        return own, other
 
     async def offer(self, sample: Callable[[], Sample]) -> None:
         """Compare when there is time; drop the sample, counted, where another one waits already.

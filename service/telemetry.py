@@ -14,15 +14,14 @@ from prometheus_client import (
     Gauge,
     Histogram,
     PlatformCollector,
-    ProcessCollector,
 )
 from prometheus_client.exposition import choose_encoder
 
 from kdmri import quality
-from kdmri.bundle import ROLES, Manifest
+from kdmri.bundle import ROLES, Manifest, Task
 from kdmri.quality import Quality
 from kdmri.runtime.stages import StageName
-from service import processes
+from service import gpu, processes
 from service.comparison import Comparison
 from service.errors import status_of
 
@@ -30,7 +29,7 @@ TRACER = trace.get_tracer("kdmri")
 """Does nothing until `traces` says where spans go."""
 
 REGISTRY = CollectorRegistry()
-ProcessCollector(registry=REGISTRY)
+REGISTRY.register(processes.Together(processes.with_children))
 PlatformCollector(registry=REGISTRY)
 
 # Edges on the targets: a slice in tens of milliseconds, an interactive answer below a second, a series below a minute.
@@ -38,7 +37,7 @@ REQUEST_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 SLICE_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 10)
 PSNR_DB = (15, 20, 25, 27.5, 30, 32.5, 35, 37.5, 40, 42.5, 45, 50, 60, 80, 100)
 SSIM = (0.5, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999, 1)
-SPEEDUP = (0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5, 3, 4, 6, 10)
+SPEEDUP = (0.5, 0.75, 1, 1.2, 1.4, 1.6, 1.8, 2, 2.2, 2.4, 2.6, 2.8, 3, 3.5, 4, 6, 10)
 RESIDUAL_RATIO = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1)
 NOISE_RATIO = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5)
 OCTAVES = (0, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 8)
@@ -83,6 +82,28 @@ MODEL_INFO = Gauge(
     registry=REGISTRY,
     multiprocess_mode="livemax",
 )
+
+
+def _devices() -> list[str]:
+    return sorted({sample.labels["device"] for metric in MODEL_INFO.collect() for sample in metric.samples})
+
+
+GPU_MEMORY = gpu.Memory(_devices)
+REGISTRY.register(GPU_MEMORY)
+AGREEMENT_PSNR = Gauge(
+    "kdmri_model_agreement_psnr_db",
+    "What a student's card states: PSNR of its images, its teacher's as the reference, on the test split.",
+    ["operation", "name", "version", "condition"],
+    registry=REGISTRY,
+    multiprocess_mode="livemax",
+)
+AGREEMENT_SSIM = Gauge(
+    "kdmri_model_agreement_ssim",
+    "What a student's card states: structural similarity of its images to its teacher's on the test split.",
+    ["operation", "name", "version", "condition"],
+    registry=REGISTRY,
+    multiprocess_mode="livemax",
+)
 SHADOW_PSNR = Histogram(
     "kdmri_shadow_psnr_db",
     "PSNR of the student's answer, the teacher's as the reference.",
@@ -99,7 +120,7 @@ SHADOW_SSIM = Histogram(
 )
 SHADOW_SPEEDUP = Histogram(
     "kdmri_shadow_speedup_ratio",
-    "The teacher's time per slice over the student's, of runs that no live request came into.",
+    "The teacher's time per slice over the student's, both run in the shadow, where no live request came in between.",
     ["operation"],
     buckets=SPEEDUP,
     registry=REGISTRY,
@@ -183,6 +204,17 @@ class Observation:
         return ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in self.seconds.items())
 
 
+OPERATIONS: dict[Task, str] = {"reconstruction": "reconstruct", "super-resolution": "super_resolve"}
+
+
+def stated(manifest: Manifest) -> None:
+    """Export what a student's card says of its agreement with its teacher."""
+    for condition, figures in manifest.agreement.items():
+        labels = (OPERATIONS[manifest.task], manifest.name, manifest.version, condition)
+        AGREEMENT_PSNR.labels(*labels).set(figures["psnr"])
+        AGREEMENT_SSIM.labels(*labels).set(figures["ssim"])
+
+
 @contextmanager
 def observed(operation: str, role: str) -> Iterator[Observation]:
     """Count and time one request, whatever becomes of it."""
@@ -227,5 +259,9 @@ def shadowed(operation: str, comparison: Comparison, *, timed: bool) -> None:
 def exposition(accept: str | None) -> tuple[bytes, str]:
     """The metrics of all worker processes, and their Content-Type: OpenMetrics for a scraper that accepts it."""
     encode, kind = choose_encoder(accept or "")
-    shared = os.environ.get(processes.FOLDER)
-    return encode(processes.registry_of_all(Path(shared)) if shared else REGISTRY), kind
+    if not (shared := os.environ.get(processes.FOLDER)):
+        return encode(REGISTRY), kind
+    of_all = processes.registry_of_all(Path(shared))
+    # The driver says the same to every worker.
+    of_all.register(GPU_MEMORY)
+    return encode(of_all), kind
