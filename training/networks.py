@@ -89,9 +89,9 @@ class DCCNN(nn.Module):
 class VDSR(nn.Module):
     """Detail for an image already interpolated to the fine grid (Kim et al. 2016)."""
 
-    def __init__(self, *, convolutions: int, channels: int) -> None:
+    def __init__(self, *, convolutions: int, channels: int, fold: int = 1) -> None:
         super().__init__()
-        self.cascades = nn.ModuleList([Denoiser(planes=1, convolutions=convolutions, channels=channels)])
+        self.cascades = nn.ModuleList([Denoiser(planes=1, convolutions=convolutions, channels=channels, fold=fold)])
 
     def forward(self, image: Float[Tensor, "batch row column"]) -> Float[Tensor, "batch row column"]:
         """The image with detail added; the caller projects it onto what was measured (kdmri.resampling)."""

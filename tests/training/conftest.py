@@ -18,7 +18,7 @@ def slices() -> Slices:
     return [np.roll(image, shift, axis=0).astype(np.float16) for shift in (0, 5, 9)]
 
 
-@pytest.fixture(params=["reconstruction_base", "super_resolution"])
+@pytest.fixture(params=["reconstruction_base", "super_resolution_base"])
 def tiny(request: pytest.FixtureRequest) -> Recipe:
     """The shipped recipe with smaller images and a few steps."""
     shipped = recipes.load(Path(request.param))
