@@ -7,6 +7,7 @@ from statistics import mean
 import matplotlib
 
 matplotlib.use("Agg")
+import numpy as np
 from matplotlib import pyplot
 
 from kdmri.metrics import psnr
@@ -15,7 +16,7 @@ from training.experiment import TITLES, load, networks
 from training.recipe import Recipe
 
 SHOWN = ("plain", "kd", "teacher")
-ERROR = 0.15
+ERROR = 0.1
 """Brightest error shown, as a share of the volume's maximum: one scale for all."""
 
 
@@ -30,25 +31,26 @@ def example(recipe: Recipe, data: Path, runs: Path, folder: Path, split: str) ->
     trained = {t.method: t for t in networks(recipe, recipe.experiment, runs) if t.seed == recipe.seed}
     images |= {method: one.restored(load(recipe, trained[method])) for method in SHOWN}
     peak, shown = one.truth.max(), one.truth[number]
+    white = np.percentile(shown, 99.5)
     figure, axes = pyplot.subplots(2, len(images) + 1, figsize=(2.2 * (len(images) + 1), 4.8), layout="constrained")
     for column, (method, image) in enumerate(images.items()):
-        # The peak of a slice's score is the volume's, as in the tables.
         error = abs(image[number] - shown)
-        score = psnr(one.truth[number : number + 1] / peak, image[number : number + 1] / peak)
-        axes[0, column].imshow(image[number], cmap="gray", vmin=0, vmax=0.9 * shown.max())
+        score = psnr(shown, image[number])
+        axes[0, column].imshow(image[number], cmap="gray", vmin=0, vmax=white)
         axes[0, column].set_title(f"{TITLES[method]}\n{score:.2f} dB", fontsize=9)
         map_ = axes[1, column].imshow(error / peak, cmap="magma", vmin=0, vmax=ERROR)
-    axes[0, -1].imshow(shown, cmap="gray", vmin=0, vmax=0.9 * shown.max())
+    axes[0, -1].imshow(shown, cmap="gray", vmin=0, vmax=white)
     axes[0, -1].set_title("truth\n", fontsize=9)
     for axis in axes.flat:
         axis.set_axis_off()
-    figure.colorbar(map_, ax=axes[1, -1], location="left", fraction=0.5, label="error / volume's maximum")
+    bar = axes[1, -1].inset_axes((0.1, 0.1, 0.08, 0.8))
+    figure.colorbar(map_, cax=bar, label="error / volume's maximum")
     column = recipe.name.removeprefix("reproduction-")
     file = folder / f"reproduction_{column.replace('-', '_')}.png"
     figure.savefig(file, dpi=110)
     pyplot.close(figure)
     what = f"{column.capitalize()}, {picture['condition']}, a slice of the test volume {picture['volume']}"
-    return file, f"{what}; beneath, the errors, all at one scale."
+    return file, f"{what}, with PSNR over its own maximum; beneath, the errors, all at one scale."
 
 
 def curves(results: Sequence[Result], file: Path) -> tuple[Path, str]:
