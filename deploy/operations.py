@@ -1,4 +1,4 @@
-"""docs/operations.md from a run: `python deploy/operations.py ../shared/data [THREADS]`, a quarter of an hour or more.
+"""docs/operations.md from a run: `python deploy/operations.py ../shared/data [THREADS]`, about ten minutes.
 
 Starts the service with every answer shadowed and a Prometheus, sends every slice of the test split as k-space
 undersampled 4 and 8 times, DICOM, files that can't be read and a crowd, and writes what Prometheus has to say.
@@ -9,7 +9,6 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -28,18 +27,13 @@ import queries  # noqa: E402
 import traffic  # noqa: E402
 
 from kdmri import benchmark  # noqa: E402
-from kdmri.formats import nifti  # noqa: E402
-from kdmri.records import Images  # noqa: E402
 from kdmri.runtime.model import load_model  # noqa: E402
 
-DOCS = HERE.parent / "docs"
 SCRAPE = 5
 """Seconds between scrapes."""
-AIR = 0.1
-"""Slices whose largest value is below this share of the volume's are left out, as in training."""
 CROWD = 12
-PAIRS = {"reconstruct": 30, "super_resolve": 5}
-"""Requests of each role for the speed-up that is held against the benchmark's."""
+LIKE_BENCHMARK = {"reconstruct": 40, "super_resolve": 8}
+"""Requests for the speed-up that is held against the benchmark's."""
 REPEATS = 5
 """Of the benchmark."""
 
@@ -88,65 +82,56 @@ class Client:
         return self.http.get("/metrics").text
 
 
-def slices_of(data: Path, anatomy: str) -> Iterator[Images]:
-    """Every slice of the test split that is not air."""
-    for file in sorted((data / "volumes" / "test" / anatomy).glob("*.nii.gz")):
-        pixels = nifti.read(file).pixels
-        for image in pixels:
-            if image.max() > AIR * pixels.max():
-                yield Images(image[None])
-
-
 def shadow_phase(client: Client, data: Path, anatomy: str, acceleration: int) -> Phase:
     """Every slice once, to one role in turn; the other shadows it."""
     start = client.seen()
     number = 0
-    for number, images in enumerate(slices_of(data, anatomy), start=1):
+    for number, images in enumerate(traffic.slices_of(data, anatomy), start=1):
         body = traffic.kspace_file(images, acceleration, seed=number)
         client.send("reconstruct", traffic.ROLES[number % 2], body)
     return Phase(f"{anatomy} {acceleration}x", number, start, client.seen())
 
 
-def paired_phase(client: Client, data: Path) -> Phase:
-    """The benchmark's sizes, 256 x 256 at 4x and 256 x 256 to 512 x 512, by each role in turn."""
+def benchmark_phase(client: Client, data: Path) -> Phase:
+    """The benchmark's sizes: 256 x 256 at 4x, and 256 x 256 to 512 x 512. The shadow runs each by both roles."""
     start = client.seen()
-    slices = [images for images in slices_of(data, "cardiac") if images.pixels.shape[1:] == (256, 256)]
+    slices = [images for images in traffic.slices_of(data, "cardiac") if images.pixels.shape[1:] == (256, 256)]
     dicoms = sorted((data / "dicom" / "t1_sagittal_series").glob("*.dcm"))
-    for number in range(PAIRS["reconstruct"]):
-        body = traffic.kspace_file(slices[number % len(slices)], 4, seed=number)
-        for role in traffic.ROLES:
-            client.send("reconstruct", role, body)
-    for number in range(PAIRS["super_resolve"]):
-        for role in traffic.ROLES:
-            client.send("super_resolve", role, dicoms[number % len(dicoms)].read_bytes())
-    return Phase("paired", sum(PAIRS.values()), start, client.seen())
+    bodies = {
+        "reconstruct": lambda number: traffic.kspace_file(slices[number % len(slices)], 4, seed=number),
+        "super_resolve": lambda number: dicoms[number % len(dicoms)].read_bytes(),
+    }
+    for operation, count in LIKE_BENCHMARK.items():
+        for number in range(count):
+            client.send(operation, traffic.ROLES[number % 2], bodies[operation](number))
+    return Phase("as the benchmark", sum(LIKE_BENCHMARK.values()), start, client.seen())
 
 
 def crowd(client: Client, data: Path) -> None:
-    """For a minute and a half more requests at a time than may wait, and some that can't be read."""
-    body = traffic.kspace_file(next(slices_of(data, "cardiac")), 4)
-    ends = time.monotonic() + 90
+    """For a minute more requests at a time than may wait, and some that can't be read."""
+    body = traffic.kspace_file(next(traffic.slices_of(data, "cardiac")), 4)
+    ends = time.monotonic() + 60
     while time.monotonic() < ends:
         traffic.crowd(client.http, CROWD, body)
         traffic.mixed(client.http)
 
 
-def benched(threads: int | None) -> list[benchmark.Comparison]:
-    """What `kdmri bench` measures on this machine; it has no choice of threads of its own."""
-    models = Path(benchmark.__file__).parents[1] / "models"
-    with patch.object(benchmark, "load_model", partial(load_model, threads=threads)):
-        return benchmark.compare(models, repeats=REPEATS)
+def benched(threads: int, backend: str) -> list[benchmark.Comparison]:
+    """What `kdmri bench` measures on this machine, with the service's threads and back end."""
+    with patch.object(benchmark, "load_model", partial(load_model, threads=threads, backend=backend)):
+        return benchmark.compare(live.MODELS, repeats=REPEATS)
 
 
 def main(data: Path, threads: int | None = None) -> None:
     """Run it all and write the page and its pictures."""
-    load = os.getloadavg()[0]
-    settings = {"shadow_rate": 1, "queue": 4} | ({"threads": threads} if threads else {})
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    threads = threads or cores
+    backend = live.backend(threads)
     with (
         TemporaryDirectory() as folder,
-        live.service(Path(folder), **settings) as service,
+        live.service(Path(folder), shadow_rate=1, queue=4, threads=threads, backend=backend) as service,
         live.prometheus(Path(folder), service, interval=f"{SCRAPE}s") as prometheus,
-        httpx2.Client(base_url=service, timeout=120) as http,
+        httpx2.Client(base_url=service, timeout=120, limits=live.REUSE) as http,
     ):
         client = Client(http, prometheus)
         traffic.mixed(http)
@@ -156,18 +141,17 @@ def main(data: Path, threads: int | None = None) -> None:
             for acceleration in (4, 8)
             for anatomy in ("brain", "cardiac", "spine")
         ]
-        paired = paired_phase(client, data)
+        like_benchmark = benchmark_phase(client, data)
         crowd(client, data)
         run = pictures.Run(prometheus, start, client.seen(), SCRAPE)
-        (DOCS / "operations").mkdir(parents=True, exist_ok=True)
+        page.PICTURES.mkdir(parents=True, exist_ok=True)
         for dashboard in sorted(queries.DASHBOARDS.glob("*.json")):
             # The bursts go to the teacher, with other inputs than the student gets then: no comparison.
-            end = paired.end if dashboard.stem == "teacher-against-student" else run.end
-            pictures.draw(dashboard, replace(run, end=end), DOCS / "operations" / f"{dashboard.stem}.png")
-        figures = page.page(run, shadow, paired, benched(threads))
-    cores = os.cpu_count() or 1
-    machine = f"{threads or cores} of {cores} processor cores an inference, load average {load:.1f} before it began"
-    (DOCS / "operations.md").write_text(page.HEAD.format(date=datetime.now(UTC).date(), machine=machine) + figures)
+            end = like_benchmark.end if dashboard.stem == "teacher-against-student" else run.end
+            pictures.draw(dashboard, replace(run, end=end), page.PICTURES / f"{dashboard.stem}.png")
+        figures = page.page(run, shadow, like_benchmark, benched(threads, backend))
+    machine = f"{threads} of {cores} processor cores an inference, back end {backend}, load average {load:.1f} before"
+    page.PAGE.write_text(page.HEAD.format(date=datetime.now(UTC).date(), machine=machine) + figures)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """docs/operations.md: the figures of a run, each with the query that gave it."""
 
+import json
+import re
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import httpx2
 import pictures
@@ -11,14 +14,19 @@ from live import RULES
 
 from kdmri.benchmark import Comparison
 
+PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
+PICTURES = PAGE.with_suffix("")
+SHADOW_COST = PICTURES / "shadow_cost.json"
+"""Measured by shadow_cost.py, a run of its own."""
+
 HEAD = """# Operations: what the operator sees
 
 Written by `deploy/operations.py` from a run on {date}: one service with every answer shadowed
 (`KDMRI_SHADOW_RATE=1`), one Prometheus with this project's rules,
 {machine}.
 The traffic: every slice of the test split that is not air, once at 4x and once at 8x, by one role in turn and shadowed
-by the other; then pairs of equal requests to both roles; then bursts of twelve requests at a time on a queue of four,
-with files that can't be read among them. The slices are magnitude images of patients and volunteers that no model was
+by both; then requests of the benchmark's sizes; then bursts of twelve requests at a time on a queue of four, with
+files that can't be read among them. The slices are magnitude images of patients and volunteers that no model was
 trained on; their k-space is simulated (one coil, no phase, `kdmri undersample`), so nothing here is raw-data
 performance.
 
@@ -39,9 +47,16 @@ class Phase(Protocol):
     end: float
 
 
-def page(run: pictures.Run, shadow: Sequence[Phase], paired: Phase, benchmark: Sequence[Comparison]) -> str:
+def page(run: pictures.Run, shadow: Sequence[Phase], like_benchmark: Phase, benchmark: Sequence[Comparison]) -> str:
     """All after the heading."""
-    parts = [dashboards(), shadow_figures(run, shadow), speedups(run, paired, benchmark), rules(run), live_answers(run)]
+    parts = [
+        dashboards(),
+        shadow_figures(run, shadow),
+        speedups(run, like_benchmark, benchmark),
+        *([shadow_cost(json.loads(SHADOW_COST.read_text()))] if SHADOW_COST.exists() else []),
+        rules(run),
+        live_answers(run),
+    ]
     return "\n".join(parts)
 
 
@@ -51,7 +66,7 @@ def dashboards() -> str:
 
 Drawn by `deploy/pictures.py` from the dashboards' JSON and Prometheus' answers to their queries, panel by panel where
 Grafana puts them at 1280 pixels; not screenshots of Grafana. The first ends before the bursts: they go to the teacher
-with larger inputs than the student gets meanwhile, and its speed-up would compare unlike things.
+with larger inputs than the student gets meanwhile, and its times side by side would compare unlike things.
 """
     return text + "".join(f"\n![{title}](operations/{name}.png)\n" for name, title in PANELS.items())
 
@@ -112,12 +127,12 @@ def shadow_queries(window: str) -> list[tuple[str, int]]:
     return asked
 
 
-def speedups(run: pictures.Run, paired: Phase, benchmark: Sequence[Comparison]) -> str:
+def speedups(run: pictures.Run, seen: Phase, benchmark: Sequence[Comparison]) -> str:
     """The panel's figure beside the benchmark's."""
     cases = {"reconstruct": "1 coil, 256 x 256, 4x", "super_resolve": "256 x 256, 2x"}
     (expr,) = {q.expr for q in queries.queries() if q.panel == "Speed-up" and "$__range" in q.expr}
-    window = {"$__range": f"{max(paired.end - paired.start, 4 * run.scrape_interval):.0f}s"}
-    found = queries.instant(run.prometheus, expr, queries.VARIABLES | window, time=paired.end)
+    window = {"$__range": f"{max(seen.end - seen.start, 4 * run.scrape_interval):.0f}s"}
+    found = queries.instant(run.prometheus, expr, queries.VARIABLES | window, time=seen.end)
     panel = {labels["operation"]: value for labels, value in found}
     rows = []
     for operation, case in cases.items():
@@ -137,10 +152,60 @@ def speedups(run: pictures.Run, paired: Phase, benchmark: Sequence[Comparison]) 
     )
     return f"""## Speed-up: the panel and the benchmark
 
-{paired.requests} pairs of requests of the benchmark's sizes, as Prometheus saw them; the code of `kdmri bench` on
-the same machine afterwards, with as many threads.
+{seen.requests} requests of the benchmark's sizes, each run by both roles in the shadow, as Prometheus saw them: the
+median, read off histogram buckets. The code of `kdmri bench` on the same machine afterwards, with the same threads and
+back end.
 
 {markdown(columns, rows)}"""
+
+
+COST = """## What shadow runs cost live requests
+
+Written by `deploy/shadow_cost.py` on {date}: `KDMRI_SHADOW_RATE=1` against 0, two services that take turns of
+{requests_a_turn} requests with the same exponentially spaced arrivals, at half of what a service takes one after the
+other; {cores} processor cores an inference, back end {backend}, load average {load_before:.1f} before.
+Reconstruction of one real slice of 256 x 256 at 4x, super-resolution of one object of 64 x 64, by the student; every
+answer is run again by both roles. The interval is of 95 %: pairs of turns drawn again, seed {seed}. Asked for: at most
+1.10.
+
+"""
+
+
+def shadow_cost(report: dict[str, Any]) -> str:
+    """What shadow_cost.py measured."""
+    rows = []
+    for operation, found in report["operations"].items():
+        of, shadows = found["p95_ratio"], found["shadows"]
+        rows.append(
+            [
+                operation,
+                f"{found['requests']}",
+                f"{found['alone_ms']:.0f}",
+                *(f"{found[arm][percentile]:.0f}" for percentile in ("p50_ms", "p95_ms") for arm in ("off", "on")),
+                f"**{of['ratio']:.3f}** ({of['low']:.3f} to {of['high']:.3f})",
+                f"{shadows['compared']}, {shadows['dropped']}",
+            ]
+        )
+    columns = (
+        "operation",
+        "requests each",
+        "alone, ms",
+        "p50 off, ms",
+        "p50 on",
+        "p95 off",
+        "p95 on",
+        "p95 on / off",
+        "shadow runs, dropped",
+    )
+    return COST.format(**report) + markdown(columns, rows)
+
+
+def with_section(text: str, section: str) -> str:
+    """A page with one section replaced, or added before the rules."""
+    heading = section.splitlines()[0]
+    parts = [part for part in re.split(r"^(?=## )", text, flags=re.MULTILINE) if not part.startswith(heading)]
+    place = next((number for number, part in enumerate(parts) if part.startswith("## Rules")), len(parts))
+    return "".join([*parts[:place], section + "\n", *parts[place:]])
 
 
 def rules(run: pictures.Run) -> str:

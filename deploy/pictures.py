@@ -15,14 +15,14 @@ import matplotlib as mpl
 import queries
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 WIDTH, ROW, GAP = 1280, 38, 8
 """Pixels: of a page of 24 columns, of a row, between panels."""
 INK, FAINT, EDGE = "#24292e", "#6a737d", "#d8dee4"
 COLOURS = {"blue": "#3274d9", "orange": "#ff780a", "green": "#37872d", "red": "#c4162a", "transparent": "none"}
 # What Grafana draws lines in where neither a role nor a threshold says otherwise.
-PALETTE = ("#37872d", "#e0b400", "#1f60c4", "#fa6400", "#c4162a", "#8f3bb8", "#0a7d8c")
+PALETTE = ("#37872d", "#e0b400", "#1f60c4", "#fa6400", "#c4162a", "#8f3bb8", "#0a7d8c", "#96d98d", "#a0522d")
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,9 @@ def _timeseries(frame: Frame, panel: dict[str, Any], run: Run) -> None:
         for labels, points in found:
             minutes = [(time - run.start) / 60 for time, _ in points]
             lines.append((named(target["legendFormat"], labels), minutes, [value for _, value in points]))
-    columns = max(1, int(frame.wide // 155))
-    axes = frame.inset(66, 14, 28, 32 + 13 * -(-len(lines) // columns))
+    columns = max(1, int(frame.wide // 165))
+    left = 78 if defaults["unit"].startswith("suffix") else 66
+    axes = frame.inset(left, 14, 28, 32 + 13 * -(-len(lines) // columns))
     if defaults["custom"].get("stacking", {}).get("mode") == "normal" and lines:
         _stack(axes, lines)
     else:
@@ -141,14 +142,14 @@ def _timeseries(frame: Frame, panel: dict[str, Any], run: Run) -> None:
             role = next(
                 (colour for role, colour in {"student": "blue", "teacher": "orange"}.items() if role in label), ""
             )
-            style = "--" if "super_resolve" in label else "-"
+            style = ":" if " card, " in label else "--" if "super_resolve" in label else "-"
             colour = COLOURS.get(role, PALETTE[number % len(PALETTE)])
             axes.plot(minutes, values, style, color=colour, label=label, linewidth=1.4)
     for step in _steps(panel) if "thresholdsStyle" in defaults["custom"] else ():
         if step["color"] != "transparent":
             axes.axhline(step["value"], color=_colour(step["color"]), linestyle=":", linewidth=1.2)
     if defaults.get("min") == 0:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=0, top=None if any(value > 0 for *_, values in lines for value in values) else 1)
     if (least := defaults["custom"].get("axisSoftMin")) is not None:
         low, high = axes.get_ylim()
         axes.set_ylim(min(low, least), max(high, defaults["custom"]["axisSoftMax"]))
@@ -156,12 +157,23 @@ def _timeseries(frame: Frame, panel: dict[str, Any], run: Run) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda minute, _: f"{minute:.0f} min"))
     axes.xaxis.set_major_locator(MaxNLocator(max(2, int(frame.wide // 65)), integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, defaults["unit"])))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(_binary(axes) if defaults["unit"] == "bytes" else MaxNLocator(5))
     _finish(axes)
     if lines:
         axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=columns, frameon=False, handlelength=1.6, fontsize=7
+            loc="upper center",
+            bbox_to_anchor=(0.5 - (left - 14) / (2 * (frame.wide - left - 14)), -0.11),
+            ncols=columns,
+            frameon=False,
+            handlelength=1.6,
+            fontsize=7,
         )
+
+
+def _binary(axes: Axes) -> MultipleLocator:
+    """Powers of two apart, at most five to the axis."""
+    low, high = axes.get_ylim()
+    return MultipleLocator(2 ** math.ceil(math.log2((high - low) / 5)))
 
 
 def _stack(axes: Axes, lines: list[tuple[str, list[float], list[float]]]) -> None:
@@ -174,7 +186,7 @@ def _stack(axes: Axes, lines: list[tuple[str, list[float], list[float]]]) -> Non
 
 
 def _bargauge(frame: Frame, panel: dict[str, Any], run: Run) -> None:
-    axes = frame.inset(40, 12, 28, 44)
+    axes = frame.inset(52, 12, 28, 44)
     (target,) = panel["targets"]
     found = queries.instant(run.prometheus, target["expr"], run.variables, time=run.end)
     cumulative = sorted((float(labels["le"]), value) for labels, value in found)

@@ -1,6 +1,6 @@
-"""Requests as clients send them: k-space and DICOM of packages that are installed anyway, to either role."""
+"""Requests as clients send them, to either role: k-space and DICOM of packages that are installed, or of real data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -9,11 +9,22 @@ from tempfile import TemporaryDirectory
 import httpx2
 from pydicom.data import get_testdata_file
 
-from kdmri.formats import dicom, fastmri
+from kdmri.formats import dicom, fastmri, nifti
 from kdmri.records import Images
 from kdmri.undersampling import of_images, undersampled
 
 ROLES = ("student", "teacher")
+AIR = 0.1
+"""Slices whose largest value is below this share of the volume's are left out, as in training."""
+
+
+def slices_of(data: Path, anatomy: str) -> Iterator[Images]:
+    """Every slice of the test split that is not air."""
+    for file in sorted((data / "volumes" / "test" / anatomy).glob("*.nii.gz")):
+        pixels = nifti.read(file).pixels
+        for image in pixels:
+            if image.max() > AIR * pixels.max():
+                yield Images(image[None])
 
 
 def kspace_file(images: Images, acceleration: float, seed: int = 0) -> bytes:

@@ -43,6 +43,7 @@ NOISE_RATIO = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.
 OCTAVES = (0, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 8)
 STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
+OPERATIONS: dict[Task, str] = {"reconstruction": "reconstruct", "super-resolution": "super_resolve"}
 REQUESTS = Counter("kdmri_requests", "Requests answered.", ["operation", "role", "status"], registry=REGISTRY)
 REQUEST_DURATION = Histogram(
     "kdmri_request_duration_seconds",
@@ -128,6 +129,10 @@ SHADOW_SPEEDUP = Histogram(
 SHADOW_DROPPED = Counter(
     "kdmri_shadow_dropped", "Sampled requests that there was no room to run again.", registry=REGISTRY
 )
+for operation in OPERATIONS.values():
+    # There before anything is observed: what appears with its first value is no increase to Prometheus.
+    for histogram in (SHADOW_PSNR, SHADOW_SSIM, SHADOW_SPEEDUP):
+        histogram.labels(operation)
 RESIDUAL = Histogram(
     "kdmri_quality_residual_ratio",
     "Share of what was measured that is not in the answer, as a ratio of norms.",
@@ -202,9 +207,6 @@ class Observation:
     def server_timing(self) -> str:
         """The Server-Timing header: one entry a stage, in milliseconds."""
         return ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in self.seconds.items())
-
-
-OPERATIONS: dict[Task, str] = {"reconstruction": "reconstruct", "super-resolution": "super_resolve"}
 
 
 def stated(manifest: Manifest) -> None:

@@ -6,6 +6,8 @@ from panels import RECENT, WHOLE, figure, graph, limits, models, page, quantile
 SERVICE = 'job="kdmri"'
 WAITING, PLACES, RUNNING = "sum(kdmri_queue_depth)", "sum(kdmri_queue_capacity)", "sum(kdmri_in_progress)"
 STAGE, REQUESTS = "kdmri_stage_duration_seconds", "kdmri_requests_total"
+GPU = "kdmri_gpu_memory"
+NO_CARD = 'label_replace(vector(0), "device", "no GPU", "", "")'
 OPERATION = 'operation=~"$operation"'
 
 
@@ -21,7 +23,7 @@ def dashboard() -> Dashboard:
                 WAITING,
                 legend="waiting",
                 unit="short",
-                width=4,
+                width=3,
             ).thresholds(limits((None, "green"), (1, "orange"))),
             figure(
                 "In progress",
@@ -29,7 +31,7 @@ def dashboard() -> Dashboard:
                 RUNNING,
                 legend="running",
                 unit="short",
-                width=4,
+                width=3,
             ),
             figure(
                 "Queue taken",
@@ -37,7 +39,7 @@ def dashboard() -> Dashboard:
                 f"{WAITING} / {PLACES}",
                 legend="taken",
                 unit="percentunit",
-                width=4,
+                width=3,
             ).thresholds(limits((None, "green"), (0.5, "orange"), (0.9, "red"))),
             figure(
                 "Turned away",
@@ -45,7 +47,7 @@ def dashboard() -> Dashboard:
                 turned_away("increase", WHOLE),
                 legend="turned away",
                 unit="short",
-                width=4,
+                width=3,
             )
             .decimals(0)
             .thresholds(limits((None, "green"), (1, "red"))),
@@ -59,9 +61,17 @@ def dashboard() -> Dashboard:
             ).decimals(2),
             figure(
                 "Memory",
-                "Resident memory of the service now.",
+                "Resident memory of the service now, shadow runs and workers included.",
                 f"sum(process_resident_memory_bytes{{{SERVICE}}})",
                 legend="resident",
+                unit="bytes",
+                width=4,
+            ),
+            figure(
+                "GPU memory",
+                "Memory in use on the cards that models run on, by whatever process, now. 0: they run on a processor.",
+                f"sum({GPU}_used_bytes) or vector(0)",
+                legend="in use",
                 unit="bytes",
                 width=4,
             ),
@@ -108,12 +118,23 @@ def dashboard() -> Dashboard:
             ),
             graph(
                 "Memory",
-                "Resident memory of each instance of the service.",
+                "Resident memory of each instance of the service, shadow runs and workers included.",
                 {"{{instance}}": f"process_resident_memory_bytes{{{SERVICE}}}"},
                 unit="bytes",
                 width=8,
             ),
-            models(width=8),
+            graph(
+                "GPU memory",
+                "Memory in use on each card that models run on, by whatever process, and the card's size. "
+                "0: models run on a processor.",
+                {
+                    "{{instance}} {{device}}": f"{GPU}_used_bytes or on () {NO_CARD}",
+                    "{{instance}} {{device}}, size": f"{GPU}_total_bytes or on () {NO_CARD}",
+                },
+                unit="bytes",
+                width=8,
+            ),
+            models(width=24),
         ],
     )
 

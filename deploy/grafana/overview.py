@@ -106,7 +106,7 @@ def dashboard() -> Dashboard:
                 "Distance from training",
                 "Factors of two by which inputs lie outside the training data, 95th percentile: 0 is inside.",
                 {"{{quantity}}": quantile(0.95, "kdmri_quality_distance_octaves", "quantity", OPERATION)},
-                unit="suffix: octaves",
+                unit="suffix: oct",
                 width=6,
             ),
             graph(

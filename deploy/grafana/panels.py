@@ -11,6 +11,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="kdmri-prometheus")
 COLOURS = {"student": "blue", "teacher": "orange"}
 CHOSEN = 'operation=~"$operation", role=~"$role"'
+DOTTED = model.DynamicConfigValue("custom.lineStyle", {"fill": "dot", "dash": [2, 6]})
 RECENT, WHOLE = "$__rate_interval", "$__range"
 
 
@@ -20,12 +21,13 @@ def of(role: str) -> str:
 
 
 def quantile(q: float, histogram: str, by: str, chosen: str = CHOSEN, window: str = RECENT) -> str:
-    return f"histogram_quantile({q}, sum by (le, {by}) (rate({histogram}_bucket{{{chosen}}}[{window}])))"
+    """No series where nothing was observed: Grafana would show NaN."""
+    return f"histogram_quantile({q}, sum by (le, {by}) (rate({histogram}_bucket{{{chosen}}}[{window}]))) >= 0"
 
 
 def mean(histogram: str, by: str, chosen: str = CHOSEN, window: str = RECENT) -> str:
     total, count = (f"sum by ({by}) (rate({histogram}_{part}{{{chosen}}}[{window}]))" for part in ("sum", "count"))
-    return f"{total} / {count}"
+    return f"{total} / ({count} > 0)"
 
 
 def limits(*steps: tuple[float | None, str]) -> build.ThresholdsConfig:

@@ -1,0 +1,30 @@
+"""The figures of docs/operations.md that are computed rather than asked for, and how the page is put together."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib", reason="no matplotlib: the extra train has it")
+
+import page
+import shadow_cost
+
+TURNS = np.random.default_rng(0).exponential(size=(12, shadow_cost.TURN))
+
+
+@pytest.mark.parametrize("factor", [1, 1.25])
+def test_a_service_that_is_slower_throughout_has_that_ratio_for_certain(factor):
+    found = shadow_cost.ratio(factor * TURNS, TURNS, np.random.default_rng(1))
+    assert found == pytest.approx({"ratio": factor, "low": factor, "high": factor})
+
+
+def test_turns_that_differ_by_chance_leave_the_ratio_open():
+    found = shadow_cost.ratio(TURNS, TURNS[::-1], np.random.default_rng(1))
+    assert found["ratio"] == 1
+    assert found["low"] < 1 < found["high"]
+
+
+def test_a_section_is_added_before_the_rules_and_then_replaced():
+    text = "# Page\n\n## First\n\none\n\n## Rules\n\nrules\n"
+    once = page.with_section(text, "## Cost\n\nold\n")
+    assert once == "# Page\n\n## First\n\none\n\n## Cost\n\nold\n\n## Rules\n\nrules\n"
+    assert page.with_section(once, "## Cost\n\nnew\n") == once.replace("old", "new")
