@@ -75,12 +75,12 @@ def reconstruct(
     from kdmri.runtime import Reconstructor
     from kdmri.runtime.model import load_model
 
-    measured = kspace.read(_existing(source), contrast=contrast, repetition=repetition)
-    chosen = bundle.choose(bundle.load_all(models), "reconstruction", role=role, model=model)
-    images = Reconstructor(load_model(chosen)).reconstruct(measured, coils=coils)
+    with kspace.opened(_existing(source), contrast=contrast, repetition=repetition) as measured:
+        chosen = bundle.choose(bundle.load_all(models), "reconstruction", role=role, model=model)
+        images = Reconstructor(load_model(chosen)).reconstruct(measured, coils=coils)
     target = output or source.with_name(f"{source.name.removesuffix('.h5')}_{role}{outputs.SUFFIXES[file_format]}")
     outputs.write(images, target, file_format, model=chosen.manifest.reference, acceleration=measured.acceleration)
-    told = "the plain image: nothing is missing" if measured.complete else f"acceleration {measured.acceleration:.2f}"
+    told = "the plain image: nothing is missing" if measured.mask.all() else f"acceleration {measured.acceleration:.2f}"
     _said(f"{len(images.pixels)} slices, {told}, {chosen.manifest.reference}", target)
 
 

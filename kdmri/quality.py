@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdmri.bundle import Manifest
 from kdmri.fourier import fft2c
-from kdmri.records import Images, KSpace
+from kdmri.records import Images, Scan
 from kdmri.resampling import downsample
 from kdmri.scaling import intensity_scale
 
@@ -52,11 +52,12 @@ class Quality:
     """Size of the phase-encode axis; None with `acceleration` where images, not k-space, were given."""
 
 
-def of_reconstruction(images: Images, kspace: KSpace) -> Quality:
+def of_reconstruction(images: Images, kspace: Scan) -> Quality:
     """The quality of images reconstructed from k-space."""
-    middle = len(kspace.samples) // 2
-    deviation = noise(torch.from_numpy(kspace.samples[middle])) / _scale(images, middle)
-    columns = kspace.samples.shape[-1]
+    slices, *_, columns = kspace.shape
+    middle = slices // 2
+    (samples,) = kspace.part(slice(middle, middle + 1)).samples
+    deviation = noise(torch.from_numpy(samples)) / _scale(images, middle)
     return Quality(images.residual or 0.0, deviation, *statistics(images), kspace.acceleration, columns)
 
 

@@ -1,10 +1,13 @@
 """The domain records that pass between formats, runtime and service. Arrays are NumPy; units are in the docstrings."""
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Complex64, Float32, Float64
 from numpy import ndarray
+
+from kdmri import sampling
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class Geometry:
         positions = np.stack([np.full(slices, -columns), np.full(slices, -rows), heights], axis=1)
         return cls(positions, np.eye(3)[:2], spacing, thickness, placed=False)
 
+    def part(self, slices: slice) -> "Geometry":
+        """The geometry of some of the slices."""
+        return replace(self, positions=self.positions[slices])
+
     def cropped(self, shape: tuple[int, int], to: tuple[int, int]) -> "Geometry":
         """The geometry after the centre crop of `shape` to `to` (rows, columns); see `fourier.centre_crop`."""
         skipped = [old // 2 - new // 2 for old, new in zip(shape, to, strict=True)]
@@ -47,6 +54,33 @@ class Geometry:
         shift = along_row * column_spacing * move + along_column * row_spacing * move
         finer = (row_spacing / scale, column_spacing / scale)
         return replace(self, positions=self.positions + shift, spacing=finer)
+
+
+class Scan(Protocol):
+    """Cartesian k-space of a stack of slices, in memory or in a file that is read slice by slice; see KSpace."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Slices, coils, rows and columns."""
+
+    @property
+    def mask(self) -> Bool[ndarray, "slice row column"]:
+        """True where a sample was measured. The first axis may be 1: the same for every slice."""
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Rows and columns of the answer."""
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Of the answer."""
+
+    @property
+    def acceleration(self) -> float:
+        """Grid points over measured points, averaged over slices."""
+
+    def part(self, slices: slice) -> "KSpace":
+        """Some of the slices, in memory."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +104,20 @@ class KSpace:
             self.samples[slices],
             self.mask if len(self.mask) == 1 else self.mask[slices],
             self.image_shape,
-            self.geometry and replace(self.geometry, positions=self.geometry.positions[slices]),
+            self.geometry and self.geometry.part(slices),
             self.calibration and self.calibration.part(slices),
         )
 
     @property
-    def complete(self) -> bool:
-        """Whether nothing is missing: the answer is then the plain image."""
-        return bool(self.mask.all())
+    def shape(self) -> tuple[int, int, int, int]:
+        """Slices, coils, rows and columns."""
+        slices, coils, rows, columns = self.samples.shape
+        return slices, coils, rows, columns
 
     @property
     def acceleration(self) -> float:
         """Grid points over measured points, averaged over slices."""
-        return float(self.mask.size / max(int(self.mask.sum()), 1))
+        return sampling.acceleration(self.mask)
 
 
 @dataclass(frozen=True)

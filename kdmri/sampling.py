@@ -68,6 +68,11 @@ def centre_lines(columns: int, acceleration: float) -> int:
     return max(2, round(columns * 0.32 / acceleration))
 
 
+def acceleration(mask: Bool[ndarray, "slice row column"]) -> float:
+    """Grid points over measured points, averaged over slices."""
+    return float(mask.size / max(int(mask.sum()), 1))
+
+
 def measured(kspace: Complex[ndarray, "slice coil row column"]) -> Bool[ndarray, "slice row column"]:
     """The mask read off zero-filled k-space: where any coil holds a sample."""
     return np.any(kspace != 0, axis=1)

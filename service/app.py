@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import structlog
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import kdmri
@@ -91,6 +92,8 @@ class Envelope:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self.app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                log.info("client left", method=scope["method"], route=getattr(scope.get("route"), "path", "none"))
             except Exception as error:
                 # Raised further, it would reach the server's log with its message.
                 await errors.unforeseen(error)(scope, receive, send_with_id)

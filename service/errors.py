@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from kdmri.errors import (
     CorruptBundle,
@@ -51,6 +52,8 @@ STATUS: dict[type[KdmriError], HTTPStatus] = {
     Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
     CorruptBundle: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
+LEFT = HTTPStatus.REQUEST_TIMEOUT
+"""What a request is counted as whose client did not wait. HTTP has no status for it: nobody is there to see one."""
 RETRY_AFTER_SECONDS = 5
 
 
@@ -60,6 +63,8 @@ def status_of(error: BaseException) -> HTTPStatus:
         return HTTPStatus(error.status_code)
     if isinstance(error, RequestValidationError):
         return HTTPStatus.BAD_REQUEST
+    if isinstance(error, ClientDisconnect):
+        return LEFT
     return STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)  # type: ignore[arg-type]
 
 

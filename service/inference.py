@@ -1,15 +1,21 @@
 """One model on one input: its turn with the scheduler, its time, its answer."""
 
+import asyncio
+import threading
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from starlette.requests import ClientDisconnect
+
 from kdmri import quality
 from kdmri.bundle import Manifest
 from kdmri.quality import Quality
-from kdmri.records import Images, KSpace
+from kdmri.records import Images, Scan
 from kdmri.runtime import Reconstructor, Stage, SuperResolver
 from kdmri.runtime.model import Model
+from kdmri.runtime.stages import StageName
 from service import telemetry
 from service.scheduler import Scheduler
 from service.telemetry import Observation
@@ -29,7 +35,7 @@ class Job(Protocol):
 class Reconstruction:
     """What `POST /reconstruct` asks of a model."""
 
-    kspace: KSpace
+    kspace: Scan
 
     def run(self, model: Model, stage: Stage) -> Images:
         """Magnitude images."""
@@ -68,14 +74,33 @@ class Answer:
 
 
 async def infer(job: Job, model: Model, scheduler: Scheduler, request: Observation) -> Answer:
-    """Run a job once the scheduler has room. Raises what the runtime raises, and Overloaded."""
+    """Run a job once the scheduler has room. Raises what the runtime raises, and Overloaded.
+
+    Where this is cancelled, the job ends with the stage that it is at.
+    """
     observation = request.run_of(model.manifest.role)
     before = observation.model_seconds
-    images, found = await scheduler.run(partial(_assessed, job, model, observation), observation)
+    left = threading.Event()
+    try:
+        images, found = await scheduler.run(partial(_assessed, job, model, unless(left, observation)), observation)
+    except asyncio.CancelledError:
+        left.set()
+        raise
     count = len(images.pixels)
     observation.slices += count
     telemetry.assessed(request.operation, model.manifest, found)
     return Answer(model.manifest, images, (observation.model_seconds - before) / count, found)
+
+
+def unless(left: threading.Event, stage: Stage) -> Stage:
+    """`stage`, but where the client has left no stage begins: it raises ClientDisconnect."""
+
+    def begun(name: StageName) -> AbstractContextManager[None]:
+        if left.is_set():
+            raise ClientDisconnect
+        return stage(name)
+
+    return begun
 
 
 def _assessed(job: Job, model: Model, stage: Stage) -> tuple[Images, Quality]:

@@ -1,10 +1,11 @@
 """A live request run again by both roles, and their answers and times compared. Runs in the process of `background`."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 
 from kdmri.bundle import Bundle
-from kdmri.records import Images, KSpace
+from kdmri.records import Images, KSpace, Scan
 from kdmri.runtime.model import Model
 from kdmri.runtime.reconstructor import BATCH_SAMPLES
 from kdmri.runtime.superresolver import BATCH_PIXELS
@@ -31,9 +32,9 @@ class Sample:
     """Of the other role."""
 
 
-def of_reconstruction(measured: KSpace, live: Answer, pair: Pair) -> Sample:
+def of_reconstruction(measured: Scan, live: Answer, pair: Pair) -> Sample:
     """The middle slices of a scan, a batch at most."""
-    kept = _middle(len(measured.samples), BATCH_SAMPLES // measured.samples[0].size)
+    kept = _middle(measured.shape[0], BATCH_SAMPLES // math.prod(measured.shape[1:]))
     return Sample("reconstruct", Reconstruction(_copied(measured.part(kept))), _cut(live, kept), *pair)
 
 

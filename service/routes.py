@@ -1,25 +1,31 @@
 """The two operations. Thin: receive, run, answer; errors.py answers failures, telemetry.py measures."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
+from starlette.requests import ClientDisconnect
 
 from kdmri.errors import InvalidRequest
 from kdmri.formats import derived, kspace
 from kdmri.formats.dicom import DicomSeries, read, read_zip
-from kdmri.records import Images, KSpace
+from kdmri.records import Images, Scan
+from kdmri.runtime.model import Model as LoadedModel
 from service import answers, rerun, wire
-from service.inference import Answer, Reconstruction, SuperResolution, infer
+from service.inference import Answer, Job, Reconstruction, SuperResolution, infer
 from service.openapi import answered, body
+from service.scheduler import Scheduler
 from service.telemetry import BOTH, Observation, observed
 from service.upload import Part, receive
 from service.wire import DICOM, HDF5, JSON, PNG, RELATED, ZIP
 
 router = APIRouter()
+
+Found = TypeVar("Found")
 
 Role = Annotated[str, Query(description="student, teacher, or both: the two images, their difference and figures")]
 Model = Annotated[str | None, Query(description="NAME or NAME@VERSION; by default the role's newest")]
@@ -54,16 +60,16 @@ async def reconstruct(
 ) -> Response:
     """Undersampled k-space (fastMRI or ISMRMRD HDF5) to magnitude images."""
     state = request.app.state
-    with observed("reconstruct", role) as stage:
+    with observed("reconstruct", role) as stage, ExitStack() as files:
         kind = wire.negotiate(accept, SIDE_BY_SIDE if role == BOTH else (HDF5, DICOM, ZIP, PNG, JSON))
         chosen = state.models.choose("reconstruction", role, model)
         stage.role = role if role == BOTH else chosen[0].manifest.role
         parts = await receive(request, raw=RAW_KSPACE, limit=state.settings.max_upload_mb * 2**20)
         with stage("parse"):
             limit = state.settings.max_unpacked_mb * 2**20
-            measured = await run_sync(_read_kspace, parts, contrast, repetition, limit)
-        job = Reconstruction(measured)
-        found = [await infer(job, one, state.scheduler, stage) for one in chosen]
+            measured = await run_sync(_opened, files, parts, contrast, repetition, limit)
+        jobs = [(Reconstruction(measured), one) for one in chosen]
+        found = await while_connected(request, _inferred(jobs, state.scheduler, stage))
         with stage("encode"):
             if len(found) > 1:
                 content = await run_sync(_both, found, stage, kind)
@@ -71,6 +77,7 @@ async def reconstruct(
                 content, kind = await run_sync(_reconstructed, found[0], stage, kind, measured.acceleration)
         if role != BOTH and (pair := state.shadow.drawn(found[0])):
             after.add_task(state.shadow.offer, partial(rerun.of_reconstruction, measured, found[0], pair))
+        after.add_task(files.pop_all().close)
         return answers.respond(content, kind, answers.headers(found, stage.role), stage)
 
 
@@ -99,11 +106,8 @@ async def super_resolve(
         if role == BOTH and len(groups) > 1:
             raise InvalidRequest(f"role=both: expected images of one series and one size, got {len(groups)} kinds")
         kind = wire.negotiate(accept, SIDE_BY_SIDE if role == BOTH else _offered(groups, request))
-        found = [
-            await infer(SuperResolution(group.images, scale), one, state.scheduler, stage)
-            for group in groups
-            for one in chosen
-        ]
+        jobs = [(SuperResolution(group.images, scale), one) for group in groups for one in chosen]
+        found = await while_connected(request, _inferred(jobs, state.scheduler, stage))
         with stage("encode"):
             if role == BOTH:
                 content = await run_sync(_both, found, stage, kind)
@@ -115,11 +119,39 @@ async def super_resolve(
         return answers.respond(content, kind, answers.headers(found, stage.role), stage)
 
 
-def _read_kspace(parts: Sequence[Part], contrast: int, repetition: int, max_bytes: int) -> KSpace:
+async def while_connected(request: Request, work: Coroutine[Any, Any, Found]) -> Found:
+    """What `work` answers. Where the client leaves first, work is cancelled; raises ClientDisconnect.
+
+    For when all of the body has come: the next thing to be received is the end of the connection.
+    """
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _inferred(jobs: Sequence[tuple[Job, LoadedModel]], scheduler: Scheduler, stage: Observation) -> list[Answer]:
+    return [await infer(job, model, scheduler, stage) for job, model in jobs]
+
+
+def _opened(files: ExitStack, parts: Sequence[Part], contrast: int, repetition: int, max_bytes: int) -> Scan:
+    """The k-space of an upload, readable until `files` close."""
+    for part in parts:
+        files.enter_context(part.file)
     if len(parts) != 1:
         raise InvalidRequest(f"expected one k-space file, got {len(parts)}")
-    with parts[0].file as file:
-        return kspace.read(file, contrast=contrast, repetition=repetition, max_bytes=max_bytes)
+    found = kspace.opened(parts[0].file, contrast=contrast, repetition=repetition, max_bytes=max_bytes)
+    return files.enter_context(found)
 
 
 def _read_dicom(parts: Sequence[Part], max_bytes: int, scale: int) -> list[DicomSeries]:

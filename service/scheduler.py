@@ -40,6 +40,7 @@ class Scheduler:
             await self._turn()
         # Shielded: a thread can't be stopped, so the place is given back when the job ends, not when its client leaves.
         task = asyncio.ensure_future(self._work(job))
+        task.add_done_callback(_seen)
         return await asyncio.shield(task)
 
     async def _turn(self) -> None:
@@ -71,3 +72,9 @@ class Scheduler:
     def close(self) -> None:
         """Let running jobs end; start no more."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _seen(task: "asyncio.Future[Answer]") -> None:
+    """A job whose client has left may fail without asyncio's complaint that nobody asked how it ended."""
+    if not task.cancelled():
+        task.exception()

@@ -16,33 +16,66 @@ from kdmri.errors import UnreadableKSpace
 from kdmri.formats import hdf5, header
 from kdmri.records import Geometry, KSpace
 
+Slices = Complex64[ndarray, "slice coil row column"]
+
 POSITIONS = "image_position_patient"
 ORIENTATION = "image_orientation_patient"
 SPACING = "pixel_spacing"
 THICKNESS = "slice_thickness"
 
 
-def read(file: h5py.File, *, max_bytes: int = hdf5.MAX_BYTES) -> KSpace:
+class Stored:
+    """K-space in an open file: a Scan that reads slices when asked for them, and keeps none."""
+
+    def __init__(
+        self,
+        samples: "_Samples",
+        mask: Bool[ndarray, "slice row column"],
+        image_shape: tuple[int, int],
+        geometry: Geometry | None,
+    ) -> None:
+        self._samples = samples
+        self.mask, self.image_shape, self.geometry = mask, image_shape, geometry
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Slices, coils, rows and columns."""
+        return self._samples.shape
+
+    @property
+    def acceleration(self) -> float:
+        """Grid points over measured points, averaged over slices."""
+        return sampling.acceleration(self.mask)
+
+    def part(self, slices: slice) -> KSpace:
+        """Some of the slices, one after the other, in memory. Raises UnreadableKSpace."""
+        start, stop, _ = slices.indices(self.shape[0])
+        samples = self._samples.read(start, stop)
+        mask = self.mask if len(self.mask) == 1 else self.mask[start:stop]
+        if not mask.all():
+            samples *= mask[:, np.newaxis]
+        return KSpace(samples, mask, self.image_shape, self.geometry and self.geometry.part(slice(start, stop)))
+
+
+def stored(file: h5py.File, *, max_bytes: int = hdf5.MAX_BYTES) -> Stored:
     """K-space of an open fastMRI file of at most `max_bytes`.
 
     `mask` may be absent (then it is read off the zero columns), over columns, over (row, column), or over every slice.
     Columns outside the header's encoding limits were padded, never measured. Raises UnreadableKSpace, UnsupportedInput.
     """
-    samples = _samples(hdf5.member(file, "kspace"), max_bytes)
+    samples = _Samples(hdf5.member(file, "kspace"), max_bytes)
     slices, _, rows, columns = samples.shape
     encoding = _encoding(file)
-    stored = hdf5.member(file, "mask")
-    mask = sampling.whole_lines(sampling.measured(samples)) if stored is None else _mask(stored, slices, rows, columns)
+    given = hdf5.member(file, "mask")
+    mask = _read_off(samples) if given is None else _mask(given, slices, rows, columns)
     image_shape = (rows, columns)
     if encoding:
         mask = mask & _acquired(encoding, columns)
         image_shape = (min(rows, encoding.recon_matrix[0]), min(columns, encoding.recon_matrix[1]))
     if not mask.any():
         raise UnreadableKSpace("expected measured samples, got none: the mask or all of the k-space is zero")
-    if not mask.all():
-        samples *= mask[:, np.newaxis]
     geometry = _geometry(file, slices) or _sizes(encoding, slices, (rows, columns), image_shape)
-    return KSpace(samples, _once(mask), image_shape, geometry)
+    return Stored(samples, _once(mask), image_shape, geometry)
 
 
 def write(target: Path, kspace: KSpace) -> None:
@@ -72,19 +105,49 @@ def write(target: Path, kspace: KSpace) -> None:
             file.attrs[THICKNESS] = geometry.thickness
 
 
-def _samples(dataset: h5py.Dataset | h5py.Group | None, max_bytes: int) -> Complex64[ndarray, "slice coil row column"]:
-    expected = "expected complex k-space (slice, coil, row, column)"
-    if not isinstance(dataset, h5py.Dataset):
-        raise UnreadableKSpace(f"{expected}, got no dataset `kspace`")
-    with hdf5.intact():
-        shape, dtype = dataset.shape, dataset.dtype
-    if dtype.kind != "c" or shape is None or len(shape) not in (3, 4) or 0 in shape:
-        raise UnreadableKSpace(f"{expected}, got {dtype} {shape}")
-    with np.errstate(over="ignore"):
-        samples = hdf5.array(dataset, max_bytes).astype(np.complex64, copy=False)
-    if not np.isfinite(samples).all():
-        raise UnreadableKSpace(f"{expected} of finite single-precision samples, got NaN or infinity")
-    return samples if samples.ndim == 4 else samples[:, np.newaxis]
+EXPECTED = "expected complex k-space (slice, coil, row, column)"
+
+
+class _Samples:
+    """The dataset `kspace`, checked. Slices that share a chunk are unpacked together, and the last chunks are kept."""
+
+    def __init__(self, dataset: h5py.Dataset | h5py.Group | None, max_bytes: int) -> None:
+        if not isinstance(dataset, h5py.Dataset):
+            raise UnreadableKSpace(f"{EXPECTED}, got no dataset `kspace`")
+        with hdf5.intact():
+            shape, dtype, chunks = dataset.shape, dataset.dtype, dataset.chunks
+        if dtype.kind != "c" or shape is None or len(shape) not in (3, 4) or 0 in shape:
+            raise UnreadableKSpace(f"{EXPECTED}, got {dtype} {shape}")
+        hdf5.check(dataset, max_bytes)
+        self.shape: tuple[int, int, int, int] = (shape[0], shape[1] if len(shape) == 4 else 1, shape[-2], shape[-1])
+        self._dataset = dataset
+        self._together: int = chunks[0] if chunks else 1
+        self._kept: tuple[int, Slices] | None = None
+
+    def read(self, start: int, stop: int) -> Slices:
+        """Slices from `start` up to `stop`, in an array of the caller's own."""
+        if self._together == 1:
+            return self._read(start, stop)
+        samples = np.empty((stop - start, *self.shape[1:]), np.complex64)
+        for first in range(start // self._together * self._together, stop, self._together):
+            if self._kept is None or self._kept[0] != first:
+                self._kept = None  # its memory before the next one's
+                self._kept = first, self._read(first, first + self._together)
+            low, high = max(first, start), min(first + self._together, stop)
+            samples[low - start : high - start] = self._kept[1][low - first : high - first]
+        return samples
+
+    def _read(self, start: int, stop: int) -> Slices:
+        with hdf5.intact(), np.errstate(over="ignore"):
+            samples = np.asarray(self._dataset[start:stop]).astype(np.complex64, copy=False)
+        if not np.isfinite(samples).all():
+            raise UnreadableKSpace(f"{EXPECTED} of finite single-precision samples, got NaN or infinity")
+        return samples.reshape(len(samples), *self.shape[1:])
+
+
+def _read_off(samples: _Samples) -> Bool[ndarray, "slice row column"]:
+    slices = (samples.read(number, number + 1) for number in range(samples.shape[0]))
+    return sampling.whole_lines(np.concatenate([sampling.measured(one) for one in slices]))
 
 
 def _mask(

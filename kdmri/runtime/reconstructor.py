@@ -1,6 +1,8 @@
 """K-space in, image out: sensitivities, then cascades of denoiser and data consistency."""
 
+import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from kdmri.consistency import prepared
 from kdmri.errors import UnsupportedInput
 from kdmri.fourier import centre_crop, fft2c, ifft2c
 from kdmri.readout import remove_oversampling
-from kdmri.records import Images, KSpace
+from kdmri.records import Images, KSpace, Scan
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, untimed
 from kdmri.sampling import calibration_region
@@ -30,7 +32,7 @@ class Reconstructor:
     def __init__(self, model: Model) -> None:
         self.model = model
 
-    def reconstruct(self, kspace: KSpace, *, coils: int | None = None, stage: Stage = untimed) -> Images:
+    def reconstruct(self, kspace: Scan, *, coils: int | None = None, stage: Stage = untimed) -> Images:
         """Magnitude images in the units of the input, cropped to `kspace.image_shape`, and what they leave unexplained.
 
         `coils` is the number of virtual coils; by default as many as keep the calibration's energy.
@@ -44,15 +46,13 @@ class Reconstructor:
                 measured += _power(batch[0])
         return Images(torch.cat(parts).numpy(), kspace.geometry, (unexplained / (measured or 1)) ** 0.5)
 
-    def complex_images(
-        self, kspace: KSpace, *, stage: Stage = untimed
-    ) -> Iterator[Complex[Tensor, "slice row column"]]:
+    def complex_images(self, kspace: Scan, *, stage: Stage = untimed) -> Iterator[Complex[Tensor, "slice row column"]]:
         """Complex images on the sampled grid without readout oversampling, a batch of slices at a time."""
         return (image for image, _ in self._answers(kspace, None, stage))
 
     @torch.inference_mode()
     def _answers(
-        self, kspace: KSpace, coils: int | None, stage: Stage
+        self, kspace: Scan, coils: int | None, stage: Stage
     ) -> Iterator[tuple[Complex[Tensor, "slice row column"], Batch]]:
         for samples, mask, maps in measurements(kspace, self.model.device, stage, coils=coils):
             with stage("data_consistency"):
@@ -79,7 +79,7 @@ def _power(samples: Tensor) -> float:
 
 
 @torch.inference_mode()
-def zero_filled(kspace: KSpace) -> Images:
+def zero_filled(kspace: Scan) -> Images:
     """The plain inverse Fourier transform with combined coils: what the networks start from, and the baseline."""
     parts = [
         centre_crop(combine(ifft2c(samples), maps), kspace.image_shape).abs()
@@ -89,19 +89,32 @@ def zero_filled(kspace: KSpace) -> Images:
 
 
 def measurements(
-    kspace: KSpace, device: torch.device, stage: Stage = untimed, *, coils: int | None = None
+    kspace: Scan, device: torch.device, stage: Stage = untimed, *, coils: int | None = None
 ) -> Iterator[Batch]:
     """Slices with compressed coils, mask and sensitivities, as many at a time as BATCH_SAMPLES allows."""
-    size = max(1, BATCH_SAMPLES // kspace.samples[0].size)
-    for start in range(0, len(kspace.samples), size):
+    for whole in _read_ahead(kspace, stage):
         with stage("sensitivities"):
-            part = remove_oversampling(kspace.part(slice(start, start + size)))
+            part = remove_oversampling(whole)
             samples = torch.from_numpy(part.samples).to(device)
             mask = torch.from_numpy(part.mask.astype(np.float32)).to(device).unsqueeze(1)
             maps = torch.ones_like(samples)
             if samples.shape[1] > 1:
                 samples, maps = _virtual_coils(part, samples, coils)
         yield samples, mask, maps
+
+
+def _read_ahead(kspace: Scan, stage: Stage) -> Iterator[KSpace]:
+    """Parts to be worked on together; while one is, the next is read."""
+    size = max(1, BATCH_SAMPLES // math.prod(kspace.shape[1:]))
+    parts = [slice(start, start + size) for start in range(0, kspace.shape[0], size)]
+    with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
+        following = reader.submit(kspace.part, parts[0])
+        for after in (*parts[1:], None):
+            with stage("parse"):
+                part = following.result()
+            if after:
+                following = reader.submit(kspace.part, after)
+            yield part
 
 
 def _virtual_coils(

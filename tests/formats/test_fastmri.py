@@ -273,3 +273,20 @@ def test_a_real_scan_undersampled_in_both_directions(data: Path) -> None:
     assert (found.mask != found.mask[:, :1]).any()
     assert (found.mask != found.mask[:, :, :1]).any()
     assert_array_equal(found.mask, (found.samples != 0).any(axis=1))
+
+
+@pytest.mark.parametrize("chunks", [None, (1, 8, 8), (3, 16, 16)])
+def test_slices_are_read_as_they_are_asked_for(tmp_path: Path, chunks: tuple[int, ...] | None) -> None:
+    """The same as all of them at once, however they lie in the file; a broken one breaks no other."""
+    whole = scan(phantom(24, 16).repeat(7, axis=0) * np.arange(1, 8)[:, None, None], acceleration=2)
+    samples = whole.samples[:, 0].copy()
+    samples[6, 0, 0] = np.nan
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["mask"] = whole.mask[0, 0]
+        file.create_dataset("kspace", data=samples, chunks=chunks, compression=chunks and "gzip")
+    with kspace.opened(tmp_path / "scan.h5") as stored:
+        assert stored.shape == whole.samples.shape
+        for part in (slice(2, 5), slice(0, 6), slice(5, 6), slice(3, 4)):
+            assert_array_equal(stored.part(part).samples, whole.samples[part])
+        with pytest.raises(UnreadableKSpace, match="NaN or infinity"):
+            stored.part(slice(6, 9))

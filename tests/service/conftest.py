@@ -12,8 +12,9 @@ from tests.scans import phantom, scan
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[TestClient]:
-    """The service with the shipped models, uploads up to 8 MB; no shadow runs, which would count here too."""
-    with TestClient(create_app(Settings(max_upload_mb=8, shadow_rate=0)), raise_server_exceptions=False) as running:
+    """The service with the shipped models in single precision, uploads up to 8 MB; no shadow runs: they would count."""
+    settings = Settings(max_upload_mb=8, shadow_rate=0, backend="onnxruntime")
+    with TestClient(create_app(settings), raise_server_exceptions=False) as running:
         yield running
 
 
