@@ -1,7 +1,8 @@
 # The kdmri service: the base install, without training.  Needs no BuildKit: the classic builder will do.
 #
 #   docker build -t kdmri .                                                                          CPU
-#   docker build -t kdmri:gpu --build-arg TORCH_INDEX= --build-arg ONNXRUNTIME=onnxruntime-gpu .     NVIDIA
+#   docker build -t kdmri:gpu --build-arg TORCH_INDEX= --build-arg ONNXRUNTIME=onnxruntime-gpu \
+#     --build-arg EXTRAS=traces .                                                                    NVIDIA
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 # What is to be installed: the requirements, and the project as a wheel.
@@ -10,9 +11,12 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY kdmri kdmri
 COPY service service
-# With what sends traces: small, and off until KDMRI_TRACES is set.
+# traces: small, and off until KDMRI_TRACES is set.  openvino: 180 MB for less than half the time on a processor that
+# computes in bfloat16, and of no use with a GPU.
+ARG EXTRAS="openvino traces"
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-    print(*project['dependencies'], *project['optional-dependencies']['traces'], sep='\n')" > /requirements.txt
+    extras = project['optional-dependencies']; \
+    print(*project['dependencies'], *sum(map(extras.get, '${EXTRAS}'.split()), []), sep='\n')" > /requirements.txt
 # Training is not in the image, so its commands are not offered.
 RUN sed -i '/"training\./d' pyproject.toml && pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
 

@@ -11,10 +11,8 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from unittest.mock import patch
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE / "grafana"))
@@ -27,7 +25,6 @@ import queries  # noqa: E402
 import traffic  # noqa: E402
 
 from kdmri import benchmark  # noqa: E402
-from kdmri.runtime.model import load_model  # noqa: E402
 
 SCRAPE = 5
 """Seconds between scrapes."""
@@ -118,8 +115,7 @@ def crowd(client: Client, data: Path) -> None:
 
 def benched(threads: int, backend: str) -> list[benchmark.Comparison]:
     """What `kdmri bench` measures on this machine, with the service's threads and back end."""
-    with patch.object(benchmark, "load_model", partial(load_model, threads=threads, backend=backend)):
-        return benchmark.compare(live.MODELS, repeats=REPEATS)
+    return benchmark.compare(live.MODELS, repeats=REPEATS, threads=threads, backends=[backend])
 
 
 def main(data: Path, threads: int | None = None) -> None:

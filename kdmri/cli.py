@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -158,17 +157,17 @@ def list_models(models: ModelsOption = MODELS) -> None:
 
 @app.command()
 def bench(
-    as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here.")] = None,
     repeats: Annotated[int, typer.Option(min=3)] = 15,
+    threads: Annotated[int | None, typer.Option(min=1, help="By default the processor's cores.")] = None,
     models: ModelsOption = MODELS,
 ) -> None:
-    """Teacher against student on this machine, alternating in one run."""
+    """Teacher against student on every back end of this machine, taking turns in one run."""
     from kdmri.benchmark import compare
 
-    rows = compare(models, repeats=repeats)
-    if as_json:
-        sys.stdout.write(json.dumps([vars(row) for row in rows], indent=2) + "\n")
-        return
+    rows = compare(models, repeats=repeats, threads=threads)
+    if json_file:
+        json_file.write_text(json.dumps([vars(row) for row in rows], indent=2) + "\n")
     table = Table("task", "input", "back end", "teacher ms/slice", "student ms/slice", "speed-up", "quartiles")
     for row in rows:
         figures = (
