@@ -61,7 +61,7 @@ class Arm:
 
     async def settled(self) -> None:
         """Until every request's shadow run is done or dropped. Raises TimeoutError."""
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(600):
             while sum((await self.shadows()).values()) < self.rate * self.sent:
                 await asyncio.sleep(0.1)
 

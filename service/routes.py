@@ -65,16 +65,17 @@ async def reconstruct(
         chosen = state.models.choose("reconstruction", role, model)
         stage.role = role if role == BOTH else chosen[0].manifest.role
         parts = await receive(request, raw=RAW_KSPACE, limit=state.settings.max_upload_mb * 2**20)
-        with stage("parse"):
-            limit = state.settings.max_unpacked_mb * 2**20
-            measured = await run_sync(_opened, files, parts, contrast, repetition, limit)
-        jobs = [(Reconstruction(measured), one) for one in chosen]
-        found = await while_connected(request, _inferred(jobs, state.scheduler, stage))
-        with stage("encode"):
-            if len(found) > 1:
-                content = await run_sync(_both, found, stage, kind)
-            else:
-                content, kind = await run_sync(_reconstructed, found[0], stage, kind, measured.acceleration)
+        with state.scheduler.attending():
+            with stage("parse"):
+                limit = state.settings.max_unpacked_mb * 2**20
+                measured = await run_sync(_opened, files, parts, contrast, repetition, limit)
+            jobs = [(Reconstruction(measured), one) for one in chosen]
+            found = await while_connected(request, _inferred(jobs, state.scheduler, stage))
+            with stage("encode"):
+                if len(found) > 1:
+                    content = await run_sync(_both, found, stage, kind)
+                else:
+                    content, kind = await run_sync(_reconstructed, found[0], stage, kind, measured.acceleration)
         if role != BOTH and (pair := state.shadow.drawn(found[0])):
             after.add_task(state.shadow.offer, partial(rerun.of_reconstruction, measured, found[0], pair))
         after.add_task(files.pop_all().close)
@@ -101,18 +102,19 @@ async def super_resolve(
         chosen = state.models.choose("super-resolution", role, model)
         stage.role = role if role == BOTH else chosen[0].manifest.role
         parts = await receive(request, raw=RAW_DICOM, limit=state.settings.max_upload_mb * 2**20)
-        with stage("parse"):
-            groups = await run_sync(_read_dicom, parts, state.settings.max_unpacked_mb * 2**20, scale)
-        if role == BOTH and len(groups) > 1:
-            raise InvalidRequest(f"role=both: expected images of one series and one size, got {len(groups)} kinds")
-        kind = wire.negotiate(accept, SIDE_BY_SIDE if role == BOTH else _offered(groups, request))
-        jobs = [(SuperResolution(group.images, scale), one) for group in groups for one in chosen]
-        found = await while_connected(request, _inferred(jobs, state.scheduler, stage))
-        with stage("encode"):
-            if role == BOTH:
-                content = await run_sync(_both, found, stage, kind)
-            else:
-                content, kind = await run_sync(_super_resolved, groups, found, stage, kind, scale)
+        with state.scheduler.attending():
+            with stage("parse"):
+                groups = await run_sync(_read_dicom, parts, state.settings.max_unpacked_mb * 2**20, scale)
+            if role == BOTH and len(groups) > 1:
+                raise InvalidRequest(f"role=both: expected images of one series and one size, got {len(groups)} kinds")
+            kind = wire.negotiate(accept, SIDE_BY_SIDE if role == BOTH else _offered(groups, request))
+            jobs = [(SuperResolution(group.images, scale), one) for group in groups for one in chosen]
+            found = await while_connected(request, _inferred(jobs, state.scheduler, stage))
+            with stage("encode"):
+                if role == BOTH:
+                    content = await run_sync(_both, found, stage, kind)
+                else:
+                    content, kind = await run_sync(_super_resolved, groups, found, stage, kind, scale)
         if role != BOTH and (pair := state.shadow.drawn(found[0])):
             first = groups[0].images
             after.add_task(state.shadow.offer, partial(rerun.of_super_resolution, first, scale, found[0], pair))

@@ -1,8 +1,9 @@
 """Inference off the event loop, behind a bounded queue: what has no place is refused at once, not kept waiting."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TypeVar
 
@@ -20,8 +21,9 @@ class Scheduler:
         self.capacity = capacity
         self.waiting = 0
         self.running = 0
-        self.arrived = 0
-        """Jobs so far: where two readings agree, none came in between."""
+        self.attended = 0
+        self.spells = 0
+        """Times that live work began while there was none: where two readings agree, none came in between."""
         self.busy_changed: Callable[[bool], None] = lambda busy: None
         """Called where work begins while there was none, and where there is none any more."""
         self._busy = False
@@ -29,13 +31,23 @@ class Scheduler:
         self._threads = ThreadPoolExecutor(inferences, thread_name_prefix="inference")
         telemetry.QUEUE_CAPACITY.set(capacity)
 
+    @contextmanager
+    def attending(self) -> Iterator[None]:
+        """A live request is read, inferred and written inside: its jobs are not all of its work."""
+        self.attended += 1
+        self._tell()
+        try:
+            yield
+        finally:
+            self.attended -= 1
+            self._tell()
+
     async def run(self, job: Callable[[], Answer], observation: Observation) -> Answer:
         """The job's answer, once there was time for it. Raises Overloaded where the queue is full."""
         if self._free.locked() and self.waiting >= self.capacity:
             raise Overloaded(
                 f"expected a free place among {self.capacity} waiting requests, all are taken: try again later"
             )
-        self.arrived += 1
         with observation("queue"):
             await self._turn()
         # Shielded: a thread can't be stopped, so the place is given back when the job ends, not when its client leaves.
@@ -64,9 +76,11 @@ class Scheduler:
     def _tell(self) -> None:
         telemetry.QUEUE_DEPTH.set(self.waiting)
         telemetry.IN_PROGRESS.set(self.running)
-        busy = self.waiting + self.running > 0
+        # A job may outlive its request, whose client has left.
+        busy = self.attended + self.waiting + self.running > 0
         if busy != self._busy:
             self._busy = busy
+            self.spells += busy
             self.busy_changed(busy)
 
     def close(self) -> None:

@@ -1,8 +1,9 @@
 """Live answers made again by both roles, on time that nobody wants: what the student costs, seen in production.
 
-What runs is a process of its own, stopped by a signal for as long as a live request waits for a model or has one, and
-at the lowest priority that the system has, for the sake of other workers. A thread that waits between stages would not
-do: kept from running by whatever else the machine does, it may hold Python's lock, and live requests wait for it.
+What runs is a process of its own, stopped by a signal for as long as a live request is worked on, from its upload's end
+to its answer, and at the lowest priority that the system has, for the sake of other workers. A thread that waits
+between stages would not do: kept from running by whatever else the machine does, it may hold Python's lock, and live
+requests wait for it.
 Memory is bounded: one input runs, one waits, each a batch of the runtime at most.
 """
 
@@ -92,7 +93,7 @@ class Shadow:
             self._process.join()
 
     def _run(self, sample: Sample) -> None:
-        arrived = self._scheduler.arrived
+        spells = self._scheduler.spells
         found: Comparison | str
         try:
             found = self._answer(sample)
@@ -104,7 +105,7 @@ class Shadow:
             self._room.release()
         if isinstance(found, Comparison):
             # Where a live request came in between, the time that the process was stopped for counts as the model's.
-            undisturbed = arrived == self._scheduler.arrived
+            undisturbed = spells == self._scheduler.spells
             telemetry.shadowed(sample.operation, found, timed=undisturbed)
             log.info("shadow compared", operation=sample.operation, psnr_db=round(found.psnr_db, 2), timed=undisturbed)
         elif not self._stopping.is_set():

@@ -207,12 +207,27 @@ def test_the_scheduler_tells_when_work_begins_and_when_there_is_none() -> None:
     assert asyncio.run(scenario()) == [True, False]
 
 
+def test_a_request_is_live_work_from_its_upload_to_its_answer(client: TestClient, kspace_file: Path) -> None:
+    """Reading and writing files takes time, too; and nothing is left behind by a request that fails in between."""
+    scheduler, told = client.app.state.scheduler, []
+    scheduler.busy_changed = told.append
+    before = scheduler.spells
+    for content, status in ((kspace_file.read_bytes(), 200), (b"not HDF5", 422)):
+        assert client.post("/reconstruct", files={"file": content}).status_code == status
+    mr = Path(get_testdata_file("MR_small.dcm")).read_bytes()
+    client.post("/super-resolve", content=mr, headers={"content-type": "application/dicom"})
+    scheduler.busy_changed = client.app.state.shadow.make_way
+    assert told == [True, False] * 3
+    assert scheduler.spells == before + 3
+    assert scheduler.attended == 0
+
+
 @pytest.mark.parametrize("disturbed", [False, True])
 def test_a_time_that_a_live_request_fell_into_is_not_reported(
     shadow: Shadow, sample: Sample, client: TestClient, monkeypatch: pytest.MonkeyPatch, disturbed: bool
 ) -> None:
     def answer(_: Sample) -> Comparison:
-        shadow._scheduler.arrived += disturbed
+        shadow._scheduler.spells += disturbed
         return Comparison(40, 0.99, 1, 2)
 
     monkeypatch.setattr(shadow, "_answer", answer)
