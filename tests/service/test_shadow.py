@@ -18,6 +18,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from kdmri.bundle import Bundle
+from kdmri.formats import fastmri
 from kdmri.metrics import psnr
 from kdmri.quality import Quality
 from kdmri.records import Images
@@ -81,6 +82,15 @@ def test_no_shadow_where_the_rate_is_zero(kspace_file: Path) -> None:
         client.post("/reconstruct", files={"file": kspace_file.read_bytes()})
         caught_up(client)
         assert value(client, "kdmri_shadow_psnr_db_count") == before
+
+
+def test_fully_sampled_k_space_is_not_compared(shadowing: TestClient, tmp_path: Path) -> None:
+    """Two models that have nothing to do agree, and would hide a student that drifts."""
+    fastmri.write(tmp_path / "full.h5", scan(phantom(64, 80)))
+    before = value(shadowing, "kdmri_shadow_psnr_db_count"), value(shadowing, "kdmri_shadow_dropped_total")
+    shadowing.post("/reconstruct", files={"file": (tmp_path / "full.h5").read_bytes()}).raise_for_status()
+    caught_up(shadowing)
+    assert (value(shadowing, "kdmri_shadow_psnr_db_count"), value(shadowing, "kdmri_shadow_dropped_total")) == before
 
 
 @given(st.integers(1, 400), st.integers(0, 100))
