@@ -35,8 +35,8 @@ check: .venv/dev  ## ruff, mypy, import-linter
 serve: .venv/serve  ## run the service on 127.0.0.1:8000
 	$(BIN)/kdmri serve
 
-bench: .venv/serve  ## teacher against student on this machine
-	$(BIN)/kdmri bench
+bench: .venv/dev  ## docs/performance.md from a run of some minutes, on a machine that does nothing else
+	$(BIN)/python -W ignore -m benchmarks
 
 test-stack: .venv/serve  ## build the image, run it with Prometheus, send it a file; skips without a Docker engine
 	deploy/test_stack.sh

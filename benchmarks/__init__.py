@@ -1,0 +1,1 @@
+"""Speed, measured in one run: `make bench`. Beside the packages, as it uses them all; nothing imports it."""

@@ -1,0 +1,246 @@
+"""Everything that docs/performance.md shows, in one run: `make bench`. It wants the machine for itself.
+
+    python -m benchmarks [--quick] [--threads N] [--output FOLDER]
+
+Within a case, whatever is compared takes turns. `--quick` is the same code on tiny inputs: to try it, not for figures.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from shutil import which
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks import eager, machine, page, served
+from kdmri.benchmark import CPU, Spread, in_turns, ratios, scan
+from kdmri.bundle import ROLES, Bundle, choose, load_all
+from kdmri.records import KSpace
+from kdmri.runtime import Reconstructor
+from kdmri.runtime.backends import fastest, offered
+from kdmri.runtime.model import Model, load_model
+from service.settings import CORES
+from service.telemetry import Observation
+from tests.e2e.serving import serving
+from training import raw
+
+MODELS = served.ROOT / "models"
+REGULARISATION = 0.01
+"""Of BART's wavelets."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """An input, and how often each engine gets it."""
+
+    coils: int
+    rows: int
+    columns: int
+    repeats: int
+    bart_repeats: int
+    slices: int = 1
+
+    @property
+    def label(self) -> str:
+        """As tables say it."""
+        stack = f"{self.slices} slices, " if self.slices > 1 else ""
+        return f"{stack}{self.coils} coil{'s' if self.coils > 1 else ''}, {self.rows} x {self.columns}"
+
+    def scan(self) -> KSpace:
+        """One in four lines of the head."""
+        one = scan(self.coils, self.rows, self.columns)
+        return KSpace(one.samples.repeat(self.slices, axis=0), one.mask, one.image_shape)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    sizes: tuple[Size, ...]
+    shown: str
+    """The size that the targets are about."""
+    coils: str
+    """And the one with coils."""
+    matrices: tuple[int, ...]
+    seconds: float
+    """Of a turn of many clients."""
+    rounds: int
+    starts: int
+    stack: tuple[tuple[int, int], tuple[int, int, int]]
+    """Numbers of slices whose memory is compared; coils, rows and columns of each."""
+    earlier: bool
+
+
+FULL = Plan(
+    sizes=(
+        Size(1, 128, 128, repeats=15, bart_repeats=9),
+        Size(1, 256, 256, repeats=21, bart_repeats=9),
+        Size(1, 320, 320, repeats=15, bart_repeats=5),
+        Size(1, 256, 256, repeats=5, bart_repeats=0, slices=8),
+        Size(15, 640, 368, repeats=5, bart_repeats=2),
+    ),
+    shown="1 coil, 256 x 256",
+    coils="15 coils, 640 x 368",
+    matrices=machine.SIZES,
+    seconds=2,
+    rounds=5,
+    starts=3,
+    stack=((8, 64), (16, 320, 320)),
+    earlier=True,
+)
+QUICK = Plan(
+    sizes=(Size(1, 64, 64, repeats=2, bart_repeats=2), Size(3, 48, 64, repeats=2, bart_repeats=0)),
+    shown="1 coil, 64 x 64",
+    coils="3 coils, 48 x 64",
+    matrices=(128,),
+    seconds=0.1,
+    rounds=2,
+    starts=2,
+    stack=((1, 3), (2, 64, 64)),
+    earlier=False,
+)
+
+
+def main(plan: Plan, threads: int, output: Path) -> None:
+    """Measure, and write performance.json, the page and its plot."""
+    started = time.monotonic()
+    torch.set_num_threads(threads)
+    described = machine.description(threads)
+    bundles = {role: choose(load_all(MODELS), "reconstruction", role=role) for role in ROLES}
+    chosen = fastest([bundles["student"], bundles["teacher"]], device=CPU, threads=threads)
+    found: dict[str, Any] = {
+        "machine": described,
+        "models": {role: bundle.manifest.reference for role, bundle in bundles.items()},
+        "backend": asdict(chosen),
+        "peaks": machine.peaks(repeats=3, sizes=plan.matrices),
+        "shown": plan.shown,
+        "coils": plan.coils,
+        "cases": {size.label: _compared(size, bundles, threads) for size in plan.sizes},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        found |= _served(plan, bundles["student"], chosen.backend, threads, Path(folder))
+    found["seconds"] = time.monotonic() - started
+    (output / "performance").mkdir(parents=True, exist_ok=True)
+    (output / "performance" / "performance.json").write_text(json.dumps(found, indent=2, default=asdict) + "\n")
+    page.write(output, json.loads((output / "performance" / "performance.json").read_text()))
+
+
+def _compared(size: Size, bundles: dict[str, Bundle], threads: int) -> dict[str, Any]:
+    """One input by every engine: times, the student's pairs with each, operations and time of the denoisers."""
+    kspace = size.scan()
+    runs: dict[tuple[str, str], Callable[[], object]] = {}
+    observed: dict[str, list[dict[str, float]]] = defaultdict(list)
+    networks = {role: eager.network(bundle) for role, bundle in bundles.items()}
+    for role, network in networks.items():
+        runs["PyTorch", role] = eager.reconstruction(kspace, network)
+    names = offered([bundle.manifest for bundle in bundles.values()], CPU)
+    for name in names:
+        for role, bundle in bundles.items():
+            model = load_model(bundle, threads=threads, backend=name)
+            runs[name, role] = partial(_observed, kspace, model, observed[f"{name} {role}"])
+    times = in_turns(runs, size.repeats)
+    if size.bart_repeats and which("bart"):
+        # Turns of its own, each with the student's that it is compared to: it takes as long as all others together.
+        few = {name: runs[name, "student"] for name in names}
+        paired = in_turns({**few, "BART": partial(raw.bart, kspace, REGULARISATION)}, size.bart_repeats)
+    else:
+        paired = {}
+    students = {name: times[name, "student"] for name in names}
+    return {
+        "milliseconds": {f"{engine} {role}": Spread.of(values) for (engine, role), values in times.items()}
+        | ({"BART": Spread.of(paired["BART"])} if paired else {}),
+        "student times faster": {
+            name: {
+                "teacher": Spread.of(ratios(times[name, "teacher"], values)),
+                "PyTorch teacher": Spread.of(ratios(times["PyTorch", "teacher"], values)),
+                **({"BART": Spread.of(ratios(paired["BART"], paired[name]))} if paired else {}),
+            }
+            for name, values in students.items()
+        },
+        "operations": {
+            role: size.slices * eager.operations(network, size.rows, size.columns) for role, network in networks.items()
+        },
+        "stages": {
+            engine: {stage: 1000 * median(run[stage] for run in seen[1:]) for stage in seen[0]}
+            for engine, seen in observed.items()
+        },
+    }
+
+
+def _observed(kspace: KSpace, model: Model, seen: list[dict[str, float]]) -> None:
+    observation = Observation()
+    Reconstructor(model).reconstruct(kspace, stage=observation)
+    seen.append({str(stage): seconds for stage, seconds in observation.seconds.items()})
+
+
+def _served(plan: Plan, bundle: Bundle, backend: str, threads: int, folder: Path) -> dict[str, Any]:
+    """What is measured through HTTP, the service and the bare calls on one back end."""
+    (one,) = [size for size in plan.sizes if size.label == plan.shown]
+    (coils,) = [size for size in plan.sizes if size.label == plan.coils]
+    bare = Reconstructor(load_model(bundle, threads=threads, backend=backend)).reconstruct
+    chosen = served.settings(threads, backend=backend)
+    found: dict[str, Any] = {"http": {}, "throughput": {}}
+    with serving(folder, **chosen) as service:
+        for size in (one, coils):
+            scanned = size.scan()
+            found["http"][size.label] = served.latency(service, scanned, partial(bare, scanned), size.repeats)
+        scanned = one.scan()
+        for clients in served.CLIENTS:
+            found["throughput"][str(clients)] = served.throughput(
+                service, scanned, partial(bare, scanned), clients=clients, rounds=plan.rounds, seconds=plan.seconds
+            )
+    # The other way to use the cores: as many inferences at a time, each on one.
+    several = served.settings(1, backend=backend, inferences=CORES)
+    with serving(folder, **several) as service:
+        found["throughput"][f"{served.CLIENTS[-1]}, {CORES} inferences at a time"] = served.throughput(
+            service,
+            scanned,
+            partial(bare, scanned),
+            clients=served.CLIENTS[-1],
+            rounds=plan.rounds,
+            seconds=plan.seconds,
+        )
+    found["start"] = served.starts(folder, plan.starts, **served.settings(threads))
+    counts, shape = plan.stack
+    peaks = served.peak_memory(folder, threads, counts, shape)
+    found["memory"] = {f"{n} slices": megabytes for n, megabytes in zip(counts, peaks, strict=True)}
+    found["stack"] = f"{shape[0]} coils, {shape[1]} x {shape[2]}"
+    if plan.earlier:
+        found["earlier"] = _against_earlier(coils, chosen, folder)
+    return found
+
+
+def _against_earlier(size: Size, chosen: dict[str, str], folder: Path) -> dict[str, Spread] | None:
+    """Whole requests now and by the code of commit BEFORE, in turns."""
+    body = served.upload(size.scan())
+    with served.earlier(folder) as environment:
+        if environment is None:
+            return None
+        with (
+            serving(folder, **chosen) as now,
+            tempfile.TemporaryDirectory() as log,
+            serving(Path(log), **chosen, **environment) as before,
+            closing(served.Client(now)) as new,
+            closing(served.Client(before)) as old,
+        ):
+            times = in_turns({"now": partial(new.send, body), "before": partial(old.send, body)}, size.repeats)
+    spreads = {name: Spread.of(values) for name, values in times.items()}
+    return {**spreads, "ratio": Spread.of(ratios(times["before"], times["now"]))}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--threads", type=int, default=CORES)
+    parser.add_argument("--output", type=Path, default=served.ROOT / "docs")
+    arguments = parser.parse_args()
+    main(QUICK if arguments.quick else FULL, arguments.threads, arguments.output)
