@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Complex
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kdmri.bundle import Manifest
@@ -57,8 +57,10 @@ def of_reconstruction(images: Images, kspace: Scan) -> Quality:
     slices, *_, columns = kspace.shape
     middle = slices // 2
     (samples,) = kspace.part(slice(middle, middle + 1)).samples
-    deviation = noise(torch.from_numpy(samples)) / _scale(images, middle)
-    return Quality(images.residual or 0.0, deviation, *statistics(images), kspace.acceleration, columns)
+    magnitude = torch.from_numpy(images.pixels)
+    scale = intensity_scale(magnitude)
+    deviation = noise(torch.from_numpy(samples)) / float(scale[middle])
+    return Quality(images.residual or 0.0, deviation, *statistics(magnitude / scale), kspace.acceleration, columns)
 
 
 def of_super_resolution(images: Images, source: Images, scale: int) -> Quality:
@@ -67,8 +69,10 @@ def of_super_resolution(images: Images, source: Images, scale: int) -> Quality:
     departure = downsample(torch.from_numpy(images.pixels), scale) - coarse
     residual = float(torch.linalg.vector_norm(departure)) / (float(torch.linalg.vector_norm(coarse)) or 1)
     middle = len(coarse) // 2
-    deviation = noise(fft2c(coarse[middle : middle + 1].to(torch.complex64))) / _scale(source, middle)
-    return Quality(residual, deviation, *statistics(images))
+    one = coarse[middle : middle + 1]
+    deviation = noise(fft2c(one.to(torch.complex64))) / float(intensity_scale(one))
+    magnitude = torch.from_numpy(images.pixels).abs()
+    return Quality(residual, deviation, *statistics(magnitude / intensity_scale(magnitude)))
 
 
 def noise(samples: Complex[Tensor, "coil row column"]) -> float:
@@ -89,20 +93,14 @@ def noise(samples: Complex[Tensor, "coil row column"]) -> float:
     return float(torch.view_as_real(found).abs().median()) / NORMAL_MEDIAN
 
 
-def statistics(images: Images) -> tuple[float, float]:
-    """Intensity and contrast: means over the slices that hold anything, 0 where none does."""
-    magnitude = torch.from_numpy(images.pixels).abs()
-    relative = magnitude / intensity_scale(magnitude)
+def statistics(relative: Float[Tensor, "slice row column"]) -> tuple[float, float]:
+    """Intensity and contrast of scaled slices: means over those that hold anything, 0 where none does."""
     means = relative.mean(dim=(-2, -1))
     full = means > 0
     if not full.any():
         return 0.0, 0.0
     deviations = relative.std(dim=(-2, -1))
     return float(means[full].mean()), float((deviations[full] / means[full]).mean())
-
-
-def _scale(images: Images, index: int) -> float:
-    return float(intensity_scale(torch.from_numpy(images.pixels[index : index + 1])))
 
 
 def ranges(manifest: Manifest) -> dict[str, tuple[float, float]]:

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 from ismrmrd import xsd
 from xsdata.exceptions import ParserError
+from xsdata.formats.dataclass.context import XmlContext
 from xsdata.formats.dataclass.parsers import XmlParser
 from xsdata.formats.dataclass.parsers.config import ParserConfig
 
 from kdmri.errors import UnreadableKSpace, UnsupportedInput
 
 Pair = tuple[int, int]
+SCHEMA = XmlContext()
+"""What xsdata finds out about ismrmrd.xsd's classes: kept, for it takes longer than to read a header."""
 LONGEST = 2**16 - 1
 """ismrmrd.xsd has matrix sizes as unsignedShort."""
 
@@ -58,7 +61,8 @@ def encoding(xml: bytes, number: int = 0) -> Encoding:
     trajectory isn't Cartesian.
     """
     # Unknown elements pass: vendors and later versions of the schema add some.
-    parser = XmlParser(config=ParserConfig(fail_on_unknown_properties=False, fail_on_converter_warnings=True))
+    config = ParserConfig(fail_on_unknown_properties=False, fail_on_converter_warnings=True)
+    parser = XmlParser(config=config, context=SCHEMA)
     try:
         if "<!DOCTYPE" in (text := xml.decode("utf-8")):
             raise ValueError("document type declarations, and with them entities, have no place here")
