@@ -93,8 +93,9 @@ def test_a_single_missing_line_is_filled(reconstructor: Reconstructor, missing: 
     mask = np.ones((1, 64, 64), bool)
     mask[..., missing] = False
     kspace = KSpace(scanned.samples * mask[:, None], mask, (64, 64))
-    error = np.linalg.norm(reconstructor.reconstruct(kspace).pixels - image) / np.linalg.norm(image)
-    assert error < 0.06
+    answer, start = reconstructor.reconstruct(kspace).pixels, zero_filled(kspace).pixels
+    error, before = (np.linalg.norm(pixels - image) / np.linalg.norm(image) for pixels in (answer, start))
+    assert error < before / 4
 
 
 def test_calibration_of_its_own_stands_in_for_a_missing_centre(reconstructor: Reconstructor) -> None:
@@ -157,7 +158,7 @@ def test_an_empty_scan_is_an_empty_image(reconstructor: Reconstructor) -> None:
 
 @pytest.mark.parametrize("name", ["brain_sagittal_1ch.h5", "brain_16ch.h5"])
 def test_raw_data_gains_two_decibels_over_zero_filling(reconstructor: Reconstructor, name: str, data: Path) -> None:
-    """Never trained on: genuine phase, noise and coils. The mean over five masks: one alone may have a wide gap."""
+    """Never trained on: genuine phase, noise and coils. The default mask, and the mean over five."""
     full = formats.read(data / "kspace" / name)
     truth = zero_filled(full).pixels
     gains = []
@@ -165,6 +166,7 @@ def test_raw_data_gains_two_decibels_over_zero_filling(reconstructor: Reconstruc
         kept = undersampled(full, 4, seed=seed)
         before, after = (metrics.psnr(truth, x.pixels) for x in (zero_filled(kept), reconstructor.reconstruct(kept)))
         gains.append(after - before)
+    assert gains[0] >= 2
     assert np.mean(gains) >= 2
 
 
