@@ -132,9 +132,11 @@ def _timeseries(frame: Frame, panel: dict[str, Any], run: Run) -> None:
         for labels, points in found:
             minutes = [(time - run.start) / 60 for time, _ in points]
             lines.append((named(target["legendFormat"], labels), minutes, [value for _, value in points]))
-    columns = max(1, int(frame.wide // 165))
+    longest = max((len(label) for label, *_ in lines), default=0)
+    columns = max(1, int(frame.wide // (5.3 * longest + 36)))
     left = 78 if defaults["unit"].startswith("suffix") else 66
-    axes = frame.inset(left, 14, 28, 32 + 13 * -(-len(lines) // columns))
+    right = 20
+    axes = frame.inset(left, right, 28, 32 + 13 * -(-len(lines) // columns))
     if defaults["custom"].get("stacking", {}).get("mode") == "normal" and lines:
         _stack(axes, lines)
     else:
@@ -162,7 +164,7 @@ def _timeseries(frame: Frame, panel: dict[str, Any], run: Run) -> None:
     if lines:
         axes.legend(
             loc="upper center",
-            bbox_to_anchor=(0.5 - (left - 14) / (2 * (frame.wide - left - 14)), -0.11),
+            bbox_to_anchor=(0.5 - (left - right) / (2 * (frame.wide - left - right)), -0.11),
             ncols=columns,
             frameon=False,
             handlelength=1.6,

@@ -24,7 +24,7 @@ from kdmri.quality import Quality
 from kdmri.records import Images
 from kdmri.runtime import Reconstructor, SuperResolver
 from kdmri.runtime.model import Model
-from service import rerun
+from service import processes, rerun, telemetry
 from service.app import create_app
 from service.comparison import PSNR_CEILING, Comparison, compare
 from service.inference import Answer, Reconstruction
@@ -335,10 +335,30 @@ def compared_again(client: TestClient, kspace_file: Path) -> float:
 
 def test_a_process_that_dies_is_replaced(shadowing: TestClient, kspace_file: Path) -> None:
     assert compared_again(shadowing, kspace_file) == 1
+    spent = value(shadowing, "process_cpu_seconds_total")
     shadowing.app.state.shadow._process.kill()
     shadowing.app.state.shadow._process.join()
+    # A counter never falls: what an ended process took stays counted.
+    assert value(shadowing, "process_cpu_seconds_total") >= spent
     assert compared_again(shadowing, kspace_file) == 0
     assert compared_again(shadowing, kspace_file) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell a process' memory")
+def test_memory_of_the_process_is_the_services(shadowing: TestClient, kspace_file: Path) -> None:
+    """Its models are as large as the service's own."""
+    compared_again(shadowing, kspace_file)
+    assert shadowing.app.state.shadow._process.pid in processes.with_children()
+    alone = processes.Together(lambda: [os.getpid()]).collect()
+    (memory,) = (m.samples[0].value for m in alone if m.name == "process_resident_memory_bytes")
+    assert value(shadowing, "process_resident_memory_bytes") > memory + 100e6
+
+
+@given(st.floats(1, 20))
+def test_the_median_read_off_buckets_is_near_a_speed_up_that_all_runs_have(speedup: float) -> None:
+    edges = telemetry.SPEEDUP
+    above = next(number for number, edge in enumerate(edges) if edge >= speedup)
+    assert (edges[above - 1] + edges[above]) / 2 == pytest.approx(speedup, rel=0.25 if speedup <= 1 else 0.15)
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="the system has no class of idle work")
