@@ -34,6 +34,7 @@ from tests.e2e.serving import serving
 from training import raw
 
 MODELS = served.ROOT / "models"
+PYTORCH = "PyTorch"
 REGULARISATION = 0.01
 """Of BART's wavelets."""
 
@@ -137,15 +138,12 @@ def main(plan: Plan, threads: int, output: Path) -> None:
 def _compared(size: Size, bundles: dict[str, Bundle], threads: int) -> dict[str, Any]:
     """One input by every engine: times, the student's pairs with each, operations and time of the denoisers."""
     kspace = size.scan()
+    names = offered([bundle.manifest for bundle in bundles.values()], CPU)
     runs: dict[tuple[str, str], Callable[[], object]] = {}
     observed: dict[str, list[dict[str, float]]] = defaultdict(list)
-    networks = {role: eager.network(bundle) for role, bundle in bundles.items()}
-    for role, network in networks.items():
-        runs["PyTorch", role] = eager.reconstruction(kspace, network)
-    names = offered([bundle.manifest for bundle in bundles.values()], CPU)
-    for name in names:
+    for name in (PYTORCH, *names):
         for role, bundle in bundles.items():
-            model = load_model(bundle, threads=threads, backend=name)
+            model = _loaded(bundle, name, threads)
             runs[name, role] = partial(_observed, kspace, model, observed[f"{name} {role}"])
     times = in_turns(runs, size.repeats)
     if size.bart_repeats and which("bart"):
@@ -161,19 +159,24 @@ def _compared(size: Size, bundles: dict[str, Bundle], threads: int) -> dict[str,
         "student times faster": {
             name: {
                 "teacher": Spread.of(ratios(times[name, "teacher"], values)),
-                "PyTorch teacher": Spread.of(ratios(times["PyTorch", "teacher"], values)),
+                "PyTorch teacher": Spread.of(ratios(times[PYTORCH, "teacher"], values)),
                 **({"BART": Spread.of(ratios(paired["BART"], paired[name]))} if paired else {}),
             }
             for name, values in students.items()
         },
         "operations": {
-            role: size.slices * eager.operations(network, size.rows, size.columns) for role, network in networks.items()
+            role: size.slices * eager.operations(eager.network(bundle), size.rows, size.columns)
+            for role, bundle in bundles.items()
         },
         "stages": {
             engine: {stage: 1000 * median(run[stage] for run in seen[1:]) for stage in seen[0]}
             for engine, seen in observed.items()
         },
     }
+
+
+def _loaded(bundle: Bundle, engine: str, threads: int) -> Model:
+    return eager.model(bundle, threads) if engine == PYTORCH else load_model(bundle, threads=threads, backend=engine)
 
 
 def _observed(kspace: KSpace, model: Model, seen: list[dict[str, float]]) -> None:

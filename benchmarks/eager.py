@@ -1,7 +1,6 @@
 """A bundle's network in PyTorch again, with the bundle's weights: what the bundle is measured against."""
 
-from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 
 import onnx
 import torch
@@ -9,12 +8,23 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from kdmri.bundle import Bundle, cascade_file
-from kdmri.coils import combine
-from kdmri.fourier import ifft2c
-from kdmri.records import KSpace
-from kdmri.runtime.reconstructor import measurements
-from kdmri.scaling import intensity_scale
+from kdmri.consistency import DataConsistency
+from kdmri.runtime.denoiser import Planes
+from kdmri.runtime.model import Model, load_model
 from training.networks import DCCNN
+
+
+class EagerDenoiser:
+    """A cascade's network as training runs it; images come and go with the planes last, which is channels_last."""
+
+    backend = "PyTorch"
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+
+    def __call__(self, planes: Planes) -> Planes:
+        """The denoised planes."""
+        return self._network(planes.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()
 
 
 def network(bundle: Bundle) -> DCCNN:
@@ -31,22 +41,13 @@ def network(bundle: Bundle) -> DCCNN:
     return found.eval().to(memory_format=torch.channels_last)
 
 
-def reconstruction(kspace: KSpace, model: DCCNN) -> Callable[[], Tensor]:
-    """The same work as `Reconstructor.reconstruct`: sensitivities, scaling, cascades, magnitude."""
-    return partial(_reconstructed, kspace, model)
+def model(bundle: Bundle, threads: int) -> Model:
+    """The bundle with its networks and its data consistency in PyTorch, all else as it is served."""
+    denoisers = tuple(EagerDenoiser(cascade) for cascade in network(bundle).cascades)
+    return replace(load_model(bundle, threads=threads), denoisers=denoisers, consistency=DataConsistency())
 
 
-@torch.inference_mode()
-def _reconstructed(kspace: KSpace, model: DCCNN) -> Tensor:
-    parts = []
-    for samples, mask, maps in measurements(kspace, torch.device("cpu")):
-        image = combine(ifft2c(samples), maps)
-        scale = intensity_scale(image)
-        parts.append((model(image / scale, samples / scale[:, None], mask, maps) * scale).abs())
-    return torch.cat(parts)
-
-
-def operations(model: nn.Module, rows: int, columns: int) -> int:
+def operations(network: nn.Module, rows: int, columns: int) -> int:
     """Floating-point operations, multiplications and additions, of all convolutions on one image."""
     counted = 0
 
@@ -54,10 +55,10 @@ def operations(model: nn.Module, rows: int, columns: int) -> int:
         nonlocal counted
         counted += 2 * answer.numel() * layer.weight[0].numel()
 
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
     with torch.inference_mode():
-        for denoiser in model.cascades:
+        for denoiser in network.cascades:
             denoiser(torch.zeros(1, denoiser.planes, rows, columns))
     for hook in hooks:
         hook.remove()

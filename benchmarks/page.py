@@ -13,7 +13,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-PRECISIONS = {"onnxruntime": "fp32", "openvino": "fp32", "openvino-bf16": "bf16"}
+PRECISIONS = {"PyTorch": "fp32", "onnxruntime": "fp32", "openvino": "fp32", "openvino-bf16": "bf16"}
 COLOURS = {"student": "#2a78b5", "teacher": "#e08214", "": "#7f7f7f"}
 Found = dict[str, Any]
 

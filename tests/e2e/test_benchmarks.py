@@ -6,8 +6,25 @@ import sys
 from pathlib import Path
 
 import pytest
+from numpy.testing import assert_allclose
+
+from benchmarks import eager
+from kdmri.bundle import Bundle, choose
+from kdmri.runtime import Reconstructor
+from kdmri.runtime.model import load_model
+from tests.scans import phantom, scan
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_what_bundles_are_measured_against_does_the_same(bundles: list[Bundle], role: str) -> None:
+    bundle = choose(bundles, "reconstruction", role=role)
+    measured = scan(phantom(64, 48), coils=3, acceleration=3)
+    ours, theirs = (
+        Reconstructor(model).reconstruct(measured).pixels for model in (load_model(bundle), eager.model(bundle, 1))
+    )
+    assert_allclose(theirs, ours, atol=1e-4 * ours.max())
 
 
 def test_the_benchmark_writes_its_page_and_keeps_the_text_around(tmp_path: Path) -> None:
