@@ -70,7 +70,7 @@ def sensitivities(
         return torch.ones_like(kspace)
     shape = (kspace.shape[-2], kspace.shape[-1])
     rows, columns = central(region, shape)
-    size = (min(kernel, (rows.stop - rows.start) // 2), min(kernel, (columns.stop - columns.start) // 2))
+    size = _patch(rows, kernel), _patch(columns, kernel)
     coarse = (min(shape[0], GRID), min(shape[1], GRID))
     maps = []
     for samples in kspace:
@@ -86,6 +86,11 @@ def sensitivities(
         reference = (vector.conj() * _principal(images)).sum(dim=0)
         maps.append(_interpolated(vector * torch.exp(1j * reference.angle()), shape))
     return torch.stack(maps)
+
+
+def _patch(extent: slice, kernel: int) -> int:
+    """The patch's size along an axis: two places at least, where the region is so narrow."""
+    return max(1, min(kernel, extent.stop - extent.start - 1))
 
 
 GRID = 64

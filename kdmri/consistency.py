@@ -44,7 +44,7 @@ class DataConsistency(nn.Module):
             sensitivities: complex (batch or 1, coil, row, column) with sum |S|^2 = 1; ones for one coil.
             step: real scalar, lambda.
         """
-        gradient = _adjoint(mask * (measured - _forward(image, mask, sensitivities)), mask, sensitivities)
+        gradient = adjoint(mask * (measured - encode(image, mask, sensitivities)), mask, sensitivities)
         if measured.shape[1] == 1:
             return image + step * gradient
         return image + step * _solve(gradient, mask, sensitivities)
@@ -55,12 +55,12 @@ def _axes(mask: Tensor) -> list[int]:
     return [-1] if mask.shape[-2] == 1 else [-2, -1]
 
 
-def _forward(image: Tensor, mask: Tensor, sensitivities: Tensor) -> Tensor:
+def encode(image: Tensor, mask: Tensor, sensitivities: Tensor) -> Tensor:
     """F S x: every sample, measured or not."""
     return torch.fft.fftn(sensitivities * image.unsqueeze(1), dim=_axes(mask), norm="ortho")
 
 
-def _adjoint(kspace: Tensor, mask: Tensor, sensitivities: Tensor) -> Tensor:
+def adjoint(kspace: Tensor, mask: Tensor, sensitivities: Tensor) -> Tensor:
     """S^H F^H y."""
     coil_images = torch.fft.ifftn(kspace, dim=_axes(mask), norm="ortho")
     return (sensitivities.conj() * coil_images).sum(dim=1)
@@ -72,7 +72,7 @@ def _solve(gradient: Tensor, mask: Tensor, sensitivities: Tensor, iterations: in
     residual, direction = gradient, gradient
     power = _power(residual)
     for _ in range(iterations):
-        image = _adjoint(mask * _forward(direction, mask, sensitivities), mask, sensitivities)
+        image = adjoint(mask * encode(direction, mask, sensitivities), mask, sensitivities)
         # |A p|^2; the floor lets an image that agrees already with its measurement stay as it is.
         curvature = (direction.conj() * image).real.sum(dim=[-2, -1], keepdim=True).clamp(min=1e-20)
         length = power / curvature

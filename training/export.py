@@ -17,7 +17,7 @@ from kdmri.records import Images, KSpace
 from kdmri.resampling import as_complex, measured_band, upsample
 from kdmri.runtime.backends import OPENVINO_BF16, in_hardware
 from kdmri.runtime.model import Model, load_model
-from kdmri.runtime.reconstructor import Reconstructor, measurements
+from kdmri.runtime.reconstructor import Reconstructor, finished, measurements
 from kdmri.runtime.superresolver import SuperResolver
 from kdmri.runtime.torchscript import save_module
 from kdmri.sampling import centre_lines, random_mask
@@ -181,7 +181,8 @@ def _reconstruction_parity(network: nn.Module, model: Model, shape: tuple[int, i
     samples, pattern, maps = next(measurements(kspace, torch.device("cpu")))
     start = combine(ifft2c(samples), maps)
     scale = intensity_scale(start)
-    return _relative(answer, network(start / scale, samples / scale[:, None], pattern, maps) * scale)
+    image = network(start / scale, samples / scale[:, None], pattern, maps) * scale
+    return _relative(answer, finished(image, samples, pattern, maps))
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""K-space in, image out: sensitivities, then cascades of denoiser and data consistency."""
+"""K-space in, image out: sensitivities, cascades of denoiser and data consistency, a sparse fit for several coils."""
 
 import math
 from collections.abc import Iterator
@@ -13,12 +13,14 @@ from kdmri.coils import calibrated, central, combine, compress, compression, exp
 from kdmri.consistency import prepared
 from kdmri.errors import UnsupportedInput
 from kdmri.fourier import centre_crop, fft2c, ifft2c
+from kdmri.quality import noise
 from kdmri.readout import remove_oversampling
 from kdmri.records import Images, KSpace, Scan
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, untimed
 from kdmri.sampling import calibration_region
 from kdmri.scaling import intensity_scale
+from kdmri.sparsity import sparse_fit
 
 BATCH_SAMPLES = 2**22
 """Samples (slice x coil x row x column) worked on at a time: 4 slices of 16 coils at 256 x 256, 32 MB as complex64."""
@@ -54,19 +56,53 @@ class Reconstructor:
     def _answers(
         self, kspace: Scan, coils: int | None, stage: Stage
     ) -> Iterator[tuple[Complex[Tensor, "slice row column"], Batch]]:
-        for samples, mask, maps in measurements(kspace, self.model.device, stage, coils=coils):
+        for batch in measurements(kspace, self.model.device, stage, coils=coils):
+            image = self.cascades(*batch, stage=stage)
             with stage("data_consistency"):
-                coil_images = ifft2c(samples)
-                image = combine(coil_images, maps)
-                scale = intensity_scale(image)
-                image = image / scale
-                measured, pattern = prepared(coil_images / scale[:, None], mask)
-            for denoiser in self.model.denoisers:
-                with stage("denoise"):
-                    image = torch.view_as_complex(denoiser(torch.view_as_real(image)))
-                with stage("data_consistency"):
-                    image = self.model.consistency(image, measured, pattern, maps, self.model.step)
-            yield image * scale, (samples, mask, maps)
+                image = finished(image, *batch)
+            yield image, batch
+
+    @torch.inference_mode()
+    def cascades(
+        self, samples: Tensor, mask: Tensor, maps: Tensor, *, stage: Stage = untimed
+    ) -> Complex[Tensor, "slice row column"]:
+        """The network's images: denoisers and data consistency by turns, before they are `finished`."""
+        with stage("data_consistency"):
+            coil_images = ifft2c(samples)
+            image = combine(coil_images, maps)
+            scale = intensity_scale(image)
+            image = image / scale
+            measured, pattern = prepared(coil_images / scale[:, None], mask)
+        for denoiser in self.model.denoisers:
+            with stage("denoise"):
+                image = torch.view_as_complex(denoiser(torch.view_as_real(image)))
+            with stage("data_consistency"):
+                image = self.model.consistency(image, measured, pattern, maps, self.model.step)
+        return image * scale
+
+
+def finished(
+    image: Complex[Tensor, "slice row column"], samples: Tensor, mask: Tensor, maps: Tensor
+) -> Complex[Tensor, "slice row column"]:
+    """The network's image as the guide of a sparse fit, where several coils leave something to be found.
+
+    One coil's samples are met by data consistency; and where nothing is missing, the answer is the plain image.
+    """
+    if maps.shape[1] == 1 or bool((mask > 0).all()):
+        return image
+    return _fitted(samples, mask, maps, guide=image)
+
+
+def _fitted(
+    samples: Tensor, mask: Tensor, maps: Tensor, *, guide: Tensor | None = None
+) -> Complex[Tensor, "slice row column"]:
+    """`sparse_fit` in the units of the samples."""
+    coil_images = ifft2c(samples)
+    scale = intensity_scale(combine(coil_images, maps))
+    measured, pattern = prepared(coil_images / scale[:, None], mask)
+    deviation = torch.tensor([noise(coils) for coils in samples], device=samples.device) / scale.flatten()
+    guide = None if guide is None else guide / scale
+    return sparse_fit(measured, pattern, maps, noise=deviation, guide=guide) * scale
 
 
 def residual(image: Complex[Tensor, "slice row column"], samples: Tensor, mask: Tensor, maps: Tensor) -> Tensor:
@@ -123,19 +159,35 @@ def _virtual_coils(
     """Samples of virtual coils, chosen for every slice, and their sensitivities."""
     source = part.calibration or part
     calibration = torch.from_numpy(source.samples).to(samples.device) if part.calibration else samples
-    regions = [_region(source.mask[min(index, len(source.mask) - 1)]) for index in range(len(samples))]
+    patterns = [source.mask[min(index, len(source.mask) - 1)] for index in range(len(samples))]
+    regions = [_region(pattern) for pattern in patterns]
     shape = (calibration.shape[-2], calibration.shape[-1])
     blocks = [scan[None, :, *central(region, shape)] for scan, region in zip(calibration, regions, strict=True)]
     # Slices of a batch have equally many; those that need fewer get some to spare.
     count = coils or max(len(compression(block)) for block in blocks)
     compressed, maps = [], []
-    for index, (block, region) in enumerate(zip(blocks, regions, strict=True)):
+    for index, (block, region, pattern) in enumerate(zip(blocks, regions, patterns, strict=True)):
         virtual = compression(block, coils=count)
         found = sensitivities(compress(calibration[index : index + 1], virtual), region)
         # A calibration scan may keep readout oversampling that the image has lost.
-        maps.append(centre_crop(found, (samples.shape[-2], samples.shape[-1])))
+        found = centre_crop(found, (samples.shape[-2], samples.shape[-1]))
         compressed.append(compress(samples[index : index + 1], virtual))
+        if part.calibration is None and min(extent.stop - extent.start for extent in region) < FEW_LINES:
+            found = _recalibrated(compressed[-1], torch.tensor(pattern, device=samples.device), found)
+        maps.append(found)
     return torch.cat(compressed), torch.cat(maps)
+
+
+FEW_LINES = 10
+"""Fewer central lines than these leave sensitivities wrong that an exact fit would turn into noise: then the centre is
+completed first (docs/decisions/0007)."""
+
+
+def _recalibrated(samples: Tensor, mask: Tensor, maps: Tensor) -> Complex[Tensor, "1 virtual row column"]:
+    """Sensitivities from the whole centre of k-space, what was not measured filled in by a fit with first ones."""
+    filled = fft2c(expand(_fitted(samples, mask.float()[None, None], maps), maps))
+    rows, columns = samples.shape[-2:]
+    return sensitivities(torch.where(mask, samples, filled), (slice(0, rows), slice(0, columns)))
 
 
 def _region(pattern: Bool[np.ndarray, "row column"]) -> tuple[slice, slice]:

@@ -70,6 +70,11 @@ def test_full_k_space_is_answered_with_its_plain_image(reconstructor: Reconstruc
     assert_allclose(reconstructor.reconstruct(scan(image)).pixels, image, atol=1e-4)
 
 
+def test_full_k_space_of_noisy_coils_is_not_smoothed(reconstructor: Reconstructor) -> None:
+    full = scan(phantom(64, 80), coils=6, noise=0.1)
+    assert_allclose(reconstructor.reconstruct(full).pixels, zero_filled(full).pixels, atol=1e-4)
+
+
 def test_the_answer_is_the_centre_crop(reconstructor: Reconstructor) -> None:
     scanned = scan(phantom(64, 80), acceleration=2)
     cropped = reconstructor.reconstruct(replace(scanned, image_shape=(64, 50))).pixels

@@ -1,0 +1,122 @@
+"""What several coils measured, explained by an image of few wavelets: compressed sensing (Lustig et al. 2007).
+
+Least squares alone turn the noise and errors of the sensitivities into grain where the coils hardly tell folded pixels
+apart, and networks trained on few coils undo little of it. Sparsity does (docs/decisions/0007). The network's image is
+the guide: detail that it shows costs little, detail that it doesn't show has to be asked for by the measurement.
+"""
+
+import math
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+from kdmri.consistency import adjoint, encode
+
+Image = Complex[Tensor, "batch row column"]
+
+STEPS = 30
+"""Of the optimised gradient method. On raw data of 16 coils at 4x 20 steps cost 0.4 dB, and 10 more gain 0.1."""
+LEVELS = 4
+"""Scales of the wavelets: the coarsest are 16 pixels wide."""
+PER_NOISE = 0.7
+"""The threshold of a wavelet that the guide lacks, in standard deviations of the noise in a sample."""
+LEAST = 1e-3
+"""The threshold without noise, as a share of the bright tissue: sensitivities are never exact."""
+KNEE = 0.1
+"""A wavelet of the guide as large as this, as a share of the bright tissue, halves its threshold."""
+
+
+def sparse_fit(
+    measured: Complex[Tensor, "batch coil row column"],
+    mask: Float[Tensor, "slice 1 r column"],
+    sensitivities: Complex[Tensor, "batch coil row column"],
+    *,
+    noise: Float[Tensor, " batch"],
+    guide: Image | None = None,
+) -> Image:
+    """The minimum x of |y - A x|^2 / 2 + sum_i t_i |(W x)_i|, W the Haar wavelets in all their shifts, in turn.
+
+    t_i = t KNEE / (KNEE + |(W guide)_i|), as in reweighted l1 (Candes et al. 2008), and t goes with the noise. Found by
+    the proximal optimised gradient method (Taylor et al. 2017), in two thirds of FISTA's steps, all of length 1 since
+    |A| <= 1. At last what was measured is put back: it costs no noise but its own, and undoes what the wavelets took.
+
+    Args:
+        measured, mask: of `consistency.prepared`, in units where bright tissue is about 1 (`scaling`).
+        sensitivities: with sum |S|^2 = 1.
+        noise: standard deviation in the real part of a sample of each slice.
+        guide: an image at hand; without one every wavelet costs the same.
+    """
+    threshold = (PER_NOISE * noise).clamp(min=LEAST)[:, None, None]
+    # Complex, so that one pass subtracts and masks: a product of a real and a complex tensor takes nine times as long.
+    complex_mask = mask.to(measured.dtype)
+    measured = complex_mask * measured
+    image = adjoint(measured, mask, sensitivities)
+    guide = torch.zeros_like(image) if guide is None else guide
+    gradient_step, extrapolated = image, image
+    momentum, length = 1.0, 1.0
+
+    def consistent(image: Image) -> Image:
+        """One gradient step: what each coil measured, put back into what it sees of the image."""
+        missed = torch.addcmul(measured, complex_mask, encode(image, mask, sensitivities), value=-1)
+        return image + adjoint(missed, mask, sensitivities)
+
+    for step in range(1, STEPS + 1):
+        last, last_step, last_length = momentum, gradient_step, length
+        momentum = (1 + math.sqrt(1 + (4 if step < STEPS else 8) * last**2)) / 2
+        length = (2 * last + momentum - 1) / momentum
+        gradient_step = consistent(image)
+        extrapolated = (
+            gradient_step
+            + (last - 1) / momentum * (gradient_step - last_step)
+            + last / momentum * (gradient_step - image)
+            + (last - 1) / (last_length * momentum) * (extrapolated - image)
+        )
+        image = _denoised(extrapolated, guide, length * threshold, turn=step)
+    return consistent(image)
+
+
+def _denoised(image: Image, guide: Image, threshold: Tensor, *, turn: int) -> Image:
+    """`image` with its wavelets shrunk, those of another shift every turn: one alone would leave blocks."""
+    rows, columns = image.shape[-2:]
+    size = 2**LEVELS
+    shift = (5 * turn % size, 11 * turn % size)
+
+    def placed(image: Image) -> Image:
+        return pad(image, (0, -columns % size, 0, -rows % size)).roll(shift, (-2, -1))
+
+    shrunk = _shrunk(placed(image), placed(guide), threshold, LEVELS)
+    return shrunk.roll((-shift[0], -shift[1]), (-2, -1))[..., :rows, :columns]
+
+
+def _shrunk(image: Image, guide: Image, threshold: Tensor, levels: int) -> Image:
+    """Soft thresholds on all wavelets of `levels` scales; the coarsest means stay."""
+    if levels == 0:
+        return image
+    means, *details = _haar(image)
+    guide_means, *guide_details = _haar(guide)
+    kept = []
+    for detail, shown in zip(details, guide_details, strict=True):
+        limit = threshold * KNEE / (KNEE + shown.abs())
+        kept.append(detail * (1 - limit / detail.abs().clamp(min=1e-20)).clamp(min=0))
+    return _unhaar(_shrunk(means, guide_means, threshold, levels - 1), *kept)
+
+
+def _haar(image: Image) -> tuple[Image, Image, Image, Image]:
+    """Means and three differences of 2 x 2 pixels, orthonormal."""
+    half = image / 2
+    upper, lower = half[..., ::2, :], half[..., 1::2, :]
+    total, change = upper + lower, upper - lower
+    left, right, left_change, right_change = total[..., ::2], total[..., 1::2], change[..., ::2], change[..., 1::2]
+    return left + right, left - right, left_change + right_change, left_change - right_change
+
+
+def _unhaar(means: Image, across: Image, down: Image, diagonal: Image) -> Image:
+    """The inverse of `_haar`."""
+    rows, columns = means.shape[-2:]
+    image = means.new_empty((*means.shape[:-2], 2 * rows, 2 * columns))
+    left, right, left_change, right_change = means + across, means - across, down + diagonal, down - diagonal
+    image[..., ::2, ::2], image[..., ::2, 1::2] = left + left_change, right + right_change
+    image[..., 1::2, ::2], image[..., 1::2, 1::2] = left - left_change, right - right_change
+    return image.div_(2)

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from kdmri.consistency import encode, prepared
+from kdmri.fourier import ifft2c
+from kdmri.records import KSpace
+from kdmri.sparsity import KNEE, LEAST, LEVELS, PER_NOISE, _denoised, _haar, _unhaar, sparse_fit
+from tests.scans import maps, phantom, scan
+
+SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40))
+COILS = 6
+
+
+def noise(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randn(shape, dtype=torch.complex64, generator=torch.Generator().manual_seed(seed))
+
+
+def problem(measured: KSpace) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Samples and mask as `prepared`, and the true sensitivities."""
+    mask = torch.from_numpy(measured.mask.astype(np.float32)).unsqueeze(1)
+    coils, rows, columns = measured.samples.shape[1:]
+    return *prepared(ifft2c(torch.from_numpy(measured.samples)), mask), maps(coils, rows, columns)[None]
+
+
+def fitted(measured: KSpace, deviation: float, guide: torch.Tensor | None = None) -> torch.Tensor:
+    return sparse_fit(*problem(measured), noise=torch.full((len(measured.samples),), deviation), guide=guide)
+
+
+def wavelets(image: torch.Tensor) -> list[torch.Tensor]:
+    """All differences of all scales in the one shift that starts at the corner."""
+    found = []
+    for _ in range(LEVELS):
+        image, *details = _haar(image)
+        found += details
+    return found
+
+
+def cost(measured: KSpace, image: torch.Tensor, threshold: float) -> float:
+    """What the fit makes small, with the wavelets of one shift."""
+    samples, mask, sensitivities = problem(measured)
+    missed = mask * (samples - encode(image, mask, sensitivities))
+    return float(missed.abs().square().sum() / 2 + threshold * sum(w.abs().sum() for w in wavelets(image)))
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 99))
+def test_wavelets_are_an_orthonormal_change_of_basis(rows: int, columns: int, seed: int) -> None:
+    image = noise(1, 2 * rows, 2 * columns, seed=seed)
+    parts = _haar(image)
+    assert_allclose(_unhaar(*parts), image, atol=1e-5)
+    assert_allclose(sum(p.abs().square().sum() for p in parts), image.abs().square().sum(), rtol=1e-4)
+
+
+@given(SHAPES, st.integers(0, 40), st.integers(0, 99))
+def test_without_a_threshold_nothing_changes(shape: tuple[int, int], turn: int, seed: int) -> None:
+    image = noise(2, *shape, seed=seed)
+    assert_allclose(_denoised(image, image, torch.zeros(2, 1, 1), turn=turn), image, atol=1e-5)
+
+
+@given(st.floats(0.01, 2), st.integers(0, 99))
+def test_what_a_guide_shows_is_shrunk_less(threshold: float, seed: int) -> None:
+    """Exactly: soft thresholds t KNEE / (KNEE + |guide's wavelet|)."""
+    image, guide = noise(1, 16, 16, seed=seed), noise(1, 16, 16, seed=seed + 1)
+    turn = 16  # no shift
+    found = wavelets(_denoised(image, guide, torch.full((1, 1, 1), threshold), turn=turn))
+    for after, before, shown in zip(found, wavelets(image), wavelets(guide), strict=True):
+        kept = (before.abs() - threshold * KNEE / (KNEE + shown.abs())).clamp(min=0)
+        assert_allclose(after, kept * before / before.abs(), atol=1e-5)
+
+
+@pytest.mark.parametrize(("acceleration", "share"), [(2, 0.03), (3, 0.12)])
+@pytest.mark.parametrize("shape", [(64, 64), (61, 75)])
+def test_a_scan_without_noise_is_found(shape: tuple[int, int], acceleration: float, share: float) -> None:
+    """With true sensitivities; the zero-filled image is 0.3 and 0.4 off."""
+    image = phantom(*shape)
+    found = fitted(scan(image, coils=COILS, acceleration=acceleration), 0).abs().numpy()
+    assert np.linalg.norm(found - image) < share * np.linalg.norm(image)
+
+
+def test_the_sum_of_misfit_and_wavelets_comes_down() -> None:
+    """Below that of the truth, of the zero-filled image and of nothing; the shifts take turns, hence a little room."""
+    measured, deviation = scan(phantom(64, 64), coils=COILS, acceleration=3, noise=0.05), 0.05
+    full = scan(phantom(64, 64), coils=COILS)
+    truth = (ifft2c(torch.from_numpy(full.samples)) * maps(COILS, 64, 64).conj()).sum(dim=1)
+    zero_filled = (ifft2c(torch.from_numpy(measured.samples)) * maps(COILS, 64, 64).conj()).sum(dim=1)
+    least = cost(measured, fitted(measured, deviation), PER_NOISE * deviation)
+    assert least < 1.02 * min(cost(measured, image, PER_NOISE * deviation) for image in (truth, zero_filled, 0 * truth))
+
+
+def test_more_noise_leaves_fewer_wavelets_and_more_unexplained() -> None:
+    measured = scan(phantom(64, 64), coils=COILS, acceleration=2, noise=0.03)
+    size, misfit = zip(
+        *((cost(measured, x, 1), cost(measured, x, 0)) for x in map(fitted, [measured] * 3, [0, 0.02, 0.1])),
+        strict=True,
+    )
+    assert sorted(size, reverse=True) == list(size)
+    assert sorted(misfit) == list(misfit)
+
+
+def test_a_truthful_guide_helps() -> None:
+    measured = scan(phantom(64, 64), coils=COILS, acceleration=4, noise=0.03)
+    truth = torch.from_numpy(phantom(64, 64)).to(torch.complex64)
+    errors = [np.linalg.norm(fitted(measured, 0.03, guide).abs() - truth.abs()) for guide in (truth, None)]
+    assert errors[0] < errors[1]
+
+
+def test_slices_do_not_see_each_other() -> None:
+    slices = [scan(phantom(48, 40), coils=COILS, acceleration=2, noise=n).samples for n in (0.0, 0.1)]
+    mask = scan(phantom(48, 40), coils=COILS, acceleration=2).mask
+    deviations = torch.tensor([LEAST, 0.1])
+    samples, pattern, sensitivities = problem(KSpace(np.concatenate(slices), mask, (48, 40)))
+    together = sparse_fit(samples, pattern, sensitivities, noise=deviations)
+    for number in range(2):
+        part = slice(number, number + 1)
+        alone = sparse_fit(samples[part], pattern, sensitivities, noise=deviations[part])
+        assert_allclose(together[part], alone, atol=1e-5)
