@@ -90,10 +90,10 @@ def finished(
     """
     if maps.shape[1] == 1 or bool((mask > 0).all()):
         return image
-    return _fitted(samples, mask, maps, guide=image)
+    return fitted(samples, mask, maps, guide=image)
 
 
-def _fitted(
+def fitted(
     samples: Tensor, mask: Tensor, maps: Tensor, *, guide: Tensor | None = None
 ) -> Complex[Tensor, "slice row column"]:
     """`sparse_fit` in the units of the samples."""
@@ -185,7 +185,7 @@ completed first (docs/decisions/0007)."""
 
 def _recalibrated(samples: Tensor, mask: Tensor, maps: Tensor) -> Complex[Tensor, "1 virtual row column"]:
     """Sensitivities from the whole centre of k-space, what was not measured filled in by a fit with first ones."""
-    filled = fft2c(expand(_fitted(samples, mask.float()[None, None], maps), maps))
+    filled = fft2c(expand(fitted(samples, mask.float()[None, None], maps), maps))
     rows, columns = samples.shape[-2:]
     return sensitivities(torch.where(mask, samples, filled), (slice(0, rows), slice(0, columns)))
 

@@ -1,0 +1,207 @@
+"""What is made of several coils: the figures of docs/formats.md, as Markdown on standard output. No timings.
+
+    python -m benchmarks.coils [--data ../shared/data]
+
+Wants BART (`bart`) and ISMRMRD's tools (`ismrmrd_generate_cartesian_shepp_logan`), and takes some minutes.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import served
+from kdmri import metrics
+from kdmri.bundle import ROLES, choose, load_all
+from kdmri.formats import kspace as formats
+from kdmri.fourier import centre_crop, fft2c, ifft2c
+from kdmri.records import KSpace
+from kdmri.runtime import Reconstructor, zero_filled
+from kdmri.runtime.model import load_model
+from kdmri.runtime.reconstructor import fitted, measurements
+from kdmri.undersampling import undersampled
+from training.raw import REGULARISATIONS, bart
+
+Method = Callable[[KSpace], np.ndarray]
+
+SEEDS = range(5)
+COILS = (4, 7, 10, 14, 32)
+NOISES = ("0", "0.001", "0.01", "0.05")
+"""Of the tool; the last is its default."""
+BALL, MIDDLE = 13.75, (31.7, 32.5)
+"""Radius and middle of the ball in phantom_grappa_16ch, in pixels: it is 11 of 25.6 cm across."""
+EXACT = 1e-4
+"""Of the largest singular value: SENSE and GRAPPA leave out what is weaker."""
+
+
+def methods() -> dict[str, Method]:
+    """What is compared: each gives magnitudes (slice, row, column)."""
+    bundles = load_all(served.ROOT / "models")
+    models = {role: Reconstructor(load_model(choose(bundles, "reconstruction", role=role))) for role in ROLES}
+    student = models["student"]
+    return {
+        "zero-filled": lambda kspace: zero_filled(kspace).pixels,
+        "the student's cascades alone": each(student.cascades),
+        "the fit without a guide": each(fitted),
+        "student": lambda kspace: student.reconstruct(kspace).pixels,
+        "teacher": lambda kspace: models["teacher"].reconstruct(kspace).pixels,
+        **{f"BART's wavelets, {r}": lambda kspace, r=r: bart(kspace, r) for r in REGULARISATIONS},
+        **{
+            f"student, {coils} virtual coils": lambda kspace, coils=coils: (
+                student.reconstruct(kspace, coils=coils).pixels
+            )
+            for coils in COILS
+        },
+    }
+
+
+def each(image: Callable[..., Tensor]) -> Method:
+    """A function of samples, mask and sensitivities, over all slices."""
+
+    def answer(kspace: KSpace) -> np.ndarray:
+        with torch.inference_mode():
+            found = [image(*batch) for batch in measurements(kspace, torch.device("cpu"))]
+        return torch.cat([centre_crop(part, kspace.image_shape).abs() for part in found]).numpy()
+
+    return answer
+
+
+# Real scans with a truth
+
+
+def raw(data: Path) -> None:
+    """PSNR of scans that were fully sampled once."""
+    brain, phantom = (formats.read(data / f"{name}.h5") for name in ("brain_16ch", "phantom_32ch"))
+    cases = {
+        "brain, random 4x": (brain, [undersampled(brain, 4, seed=seed) for seed in SEEDS]),
+        "brain, random 8x": (brain, [undersampled(brain, 8, seed=seed) for seed in SEEDS]),
+        "brain, every 4th line and 16": (brain, [formats.read(data / "brain_16ch_r4.mrd.h5")]),
+        "phantom, random 4x": (phantom, [undersampled(phantom, 4, seed=seed) for seed in SEEDS]),
+    }
+    truths = {name: zero_filled(full).pixels for name, (full, _) in cases.items()}
+    rows = []
+    for name, method in methods().items():
+        means = [
+            np.mean([metrics.psnr(truths[case], method(one)) for one in kept]) for case, (_, kept) in cases.items()
+        ]
+        rows.append([name, *(f"{mean:.2f}" for mean in means)])
+    table(["PSNR in dB", *cases], rows)
+
+
+# The tool's phantom
+
+
+def made() -> None:
+    """Relative error inside the object against the image of the same tool's fully sampled file."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [_made_row(Path(folder), noise) for noise in NOISES]
+    header = ["noise of the tool", "full scan against the phantom"]
+    table(
+        [*header, *(f"every {n} line, {who}" for n in ("2nd", "4th") for who in ("student", "teacher", "cascades"))],
+        rows,
+    )
+
+
+def _made_row(folder: Path, noise: str) -> list[str]:
+    scans = {}
+    for factor in (1, 2, 4):
+        target = folder / f"{noise}_{factor}.h5"
+        options = ["-m", "256", "-c", "8", "-C", "-w", "24", "-n", noise, "-a", str(factor), "-o", target]
+        subprocess.run(["ismrmrd_generate_cartesian_shepp_logan", *options], check=True, capture_output=True)
+        scans[factor] = formats.read(target)
+    with h5py.File(target) as file:
+        phantom, coils = (_complex(file["dataset"][name][0]) for name in ("phantom", "csm"))
+    # The tool's arrays have the readout along columns.
+    truth = (np.abs(phantom) * np.linalg.norm(coils, axis=0)).squeeze().T
+    inside = np.abs(phantom).squeeze().T > 0
+    full = zero_filled(scans[1]).pixels[0]
+    truth *= (full[inside] @ truth[inside]) / (truth[inside] @ truth[inside])
+    found = methods()
+    chosen = [found[name] for name in ("student", "teacher", "the student's cascades alone")]
+    errors = [_difference(method(scans[factor])[0], full, inside) for factor in (2, 4) for method in chosen]
+    return [noise, *(f"{error:.4f}" for error in (_difference(full, truth, inside), *errors))]
+
+
+def _complex(pairs: np.ndarray) -> np.ndarray:
+    return pairs["real"] + 1j * pairs["imag"]
+
+
+def _difference(image: np.ndarray, reference: np.ndarray, inside: np.ndarray) -> float:
+    return float(np.linalg.norm((image - reference)[inside]) / np.linalg.norm(reference[inside]))
+
+
+# The ghost
+
+
+def ghost(data: Path) -> None:
+    """Energy at half the field of view from the ball, and as far out beside it, over that of the ball, as roots."""
+    scan = formats.read(data / "phantom_grappa_16ch.mrd.h5")
+    assert scan.calibration is not None
+    row, column = np.mgrid[:64, :64] - np.array(MIDDLE)[:, None, None]
+    ball, shifted = np.hypot(row, column) < BALL + 2, np.hypot(row, (column + 64) % 64 - 32) < BALL
+    air = np.hypot((row + 64) % 64 - 32, (column + 64) % 64 - 32) < BALL
+    images = {name: method(scan) for name, method in methods().items() if "virtual" not in name}
+    images |= {"SENSE": each(sense)(scan), "GRAPPA, 4 x 5": grappa(scan)}
+    images |= {"the calibration lines alone, zero-filled": zero_filled(scan.calibration).pixels}
+    rows = []
+    for name, pixels in images.items():
+        energy = [float((pixels[0][where & ~ball] ** 2).sum()) for where in (shifted, air)]
+        whole = float((pixels[0][ball] ** 2).sum())
+        rows.append([name, *(f"{(part / whole) ** 0.5:.3f}" for part in energy)])
+    table(["", "ghost", "air"], rows)
+
+
+def sense(samples: Tensor, mask: Tensor, maps: Tensor) -> Tensor:
+    """The least-squares image, row by row by a dense solver (Pruessmann 1999); masks of whole lines."""
+    lines = mask[0, 0, 0] > 0
+    columns = samples.shape[-1]
+    transform = fft2c(torch.eye(columns, dtype=samples.dtype)[:, None])[:, 0].T[lines]
+    hybrid = torch.fft.fftshift(torch.fft.ifft(torch.fft.ifftshift(samples, -2), dim=-2, norm="ortho"), -2)
+    system = (transform * maps.permute(0, 2, 1, 3).unsqueeze(-2)).flatten(2, 3)
+    measured = hybrid.permute(0, 2, 1, 3)[..., lines].flatten(2)
+    return (torch.linalg.pinv(system, rtol=EXACT) @ measured.unsqueeze(-1)).squeeze(-1)
+
+
+def grappa(scan: KSpace, rows: int = 5, lines: int = 4) -> np.ndarray:
+    """Every second line from kernels of `lines` x `rows` neighbours (Griswold 2002), root of the sum of squares."""
+    calibration = scan.calibration.samples[0][..., np.flatnonzero(scan.calibration.mask[0, 0])]
+    offsets = np.arange(lines) * 2 - lines + 1
+    patches, targets = [], []
+    for centre in range(lines - 1, calibration.shape[-1] - lines + 1):
+        window = np.lib.stride_tricks.sliding_window_view(calibration[..., centre + offsets], rows, axis=1)
+        patches.append(window.transpose(1, 0, 2, 3).reshape(window.shape[1], -1))
+        targets.append(calibration[:, rows // 2 : -(rows // 2), centre].T)
+    weights = np.linalg.pinv(np.concatenate(patches), rcond=EXACT * 10) @ np.concatenate(targets)
+    full = scan.samples[0].copy()
+    padded = np.pad(full, ((0, 0), (rows // 2, rows // 2), (lines, lines)))
+    for column in np.flatnonzero(~scan.mask[0, 0]):
+        window = np.lib.stride_tricks.sliding_window_view(padded[..., column + lines + offsets], rows, axis=1)
+        full[..., column] = (window.transpose(1, 0, 2, 3).reshape(full.shape[1], -1) @ weights).T
+    return torch.linalg.vector_norm(ifft2c(torch.from_numpy(full)), dim=0)[None].numpy()
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    sys.stdout.write("\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n")
+
+
+def main() -> None:
+    """All three tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.coils")
+    parser.add_argument("--data", type=Path, default=served.ROOT.parent / "shared" / "data")
+    kspace = parser.parse_args().data / "kspace"
+    made()
+    ghost(kspace)
+    raw(kspace)
+
+
+if __name__ == "__main__":
+    main()
