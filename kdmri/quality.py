@@ -24,8 +24,6 @@ FAR = 8.0
 """Octaves: what lies further from the training data than this is as foreign as can be."""
 TOLERANCE = 0.25
 """Octaves beyond a trained range that are not warned of: acceleration 10.7 where 9 was the largest seen."""
-FULLY_SAMPLED = 1.01
-"""Acceleration below which nothing is missing."""
 
 INTENSITY = {"reconstruction": (0.048, 0.483), "super-resolution": (0.057, 0.361)}
 CONTRAST = {"reconstruction": (0.684, 3.74), "super-resolution": (0.895, 3.21)}
@@ -136,8 +134,7 @@ def _octaves(value: float, low: float, high: float) -> float:
 def warnings(quality: Quality, manifest: Manifest) -> list[str]:
     """A sentence for everything by which an answer may be worse than the model card's scores suggest."""
     said, usual = [], ranges(manifest)
-    complete = quality.acceleration is not None and quality.acceleration < FULLY_SAMPLED
-    if complete:
+    if quality.acceleration == 1:
         said.append("k-space is fully sampled: the answer is the plain image")
     for name, octaves in distances(quality, manifest).items():
         value, (low, high) = vars(quality)[name], usual[name]

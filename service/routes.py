@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
+from pydicom import Dataset
 from starlette.requests import ClientDisconnect
 
 from kdmri.errors import InvalidRequest
@@ -113,7 +114,7 @@ async def super_resolve(
             found = await while_connected(request, _inferred(jobs, state.scheduler, stage))
             with stage("encode"):
                 if role == BOTH:
-                    content = await run_sync(_both, found, stage, kind)
+                    content = await run_sync(_both, found, stage, kind, groups[0].headers)
                 else:
                     content, kind = await run_sync(_super_resolved, groups, found, stage, kind, scale)
         if role != BOTH and (pair := state.shadow.drawn(found[0])):
@@ -196,7 +197,7 @@ def _super_resolved(
     groups: Sequence[DicomSeries], found: Sequence[Answer], stage: Observation, kind: str, scale: int
 ) -> tuple[bytes, str]:
     if kind == PNG:
-        return wire.preview(found[0].images), kind
+        return wire.preview(found[0].images, groups[0].headers), kind
     if kind == JSON:
         shapes = [list(answer.images.pixels.shape) for answer in found]
         return wire.figures_json({**answers.figures(found[0], stage), "shapes": shapes}), kind
@@ -208,8 +209,8 @@ def _super_resolved(
     return wire.dicom(datasets, kind)
 
 
-def _both(pair: Sequence[Answer], stage: Observation, kind: str) -> bytes:
+def _both(pair: Sequence[Answer], stage: Observation, kind: str, headers: Sequence[Dataset] = ()) -> bytes:
     if kind == PNG:
-        return wire.preview(Images(answers.side_by_side(pair)))
+        return wire.preview(Images(answers.side_by_side(pair)), headers)
     figures = answers.figures_of_both(pair, answers.compared(pair), stage)
     return wire.hdf5(answers.datasets_of_both(pair), figures) if kind == HDF5 else wire.figures_json(figures)

@@ -77,9 +77,9 @@ def figures_json(figures: dict[str, Any]) -> bytes:
     return json.dumps(figures).encode()
 
 
-def preview(images: Images) -> bytes:
-    """The images as one 8-bit PNG, windowed as a viewer would."""
-    return png.to_bytes(images)
+def preview(images: Images, headers: Sequence[Dataset] = ()) -> bytes:
+    """The images as one 8-bit PNG, windowed as a viewer would; `headers` are of the DICOM that they were made from."""
+    return png.to_bytes(images, headers)
 
 
 def dicom(datasets: Sequence[Dataset], kind: str) -> tuple[bytes, str]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from kdmri import quality
+from kdmri import quality, sampling
 from kdmri.bundle import Manifest
 from kdmri.quality import FAR, RESIDUAL, TOLERANCE, Quality
 from kdmri.records import Images
@@ -89,6 +89,13 @@ def test_distance_is_nothing_inside_and_octaves_outside(acceleration: float) -> 
     found = quality.distances(replace(USUAL, acceleration=acceleration), manifest())["acceleration"]
     expected = max(math.log2(acceleration / 9), math.log2(3 / acceleration), 0)
     assert found == pytest.approx(min(expected, FAR))
+
+
+def test_a_single_missing_line_is_not_called_fully_sampled() -> None:
+    mask = np.ones((1, 320, 320), bool)
+    mask[..., 7] = False
+    nearly = replace(USUAL, acceleration=sampling.acceleration(mask))
+    assert quality.warnings(nearly, manifest()) == []
 
 
 def test_what_is_usual_is_not_warned_of() -> None:

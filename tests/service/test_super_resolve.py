@@ -8,6 +8,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from numpy.testing import assert_allclose
+from PIL import Image
 from pydicom.data import get_testdata_file
 
 from kdmri.formats import dicom
@@ -92,3 +93,18 @@ def test_figures_and_preview(client: TestClient) -> None:
         headers = {"accept": kind, "content-type": "application/dicom"}
         answer = client.post("/super-resolve", content=MR.read_bytes(), headers=headers)
         assert answer.headers["content-type"] == kind
+
+
+@pytest.mark.parametrize("role", ["student", "both"])
+def test_a_preview_has_the_window_of_its_source(client: TestClient, role: str) -> None:
+    """The window is moved above all pixels: then everything is black."""
+    source = pydicom.dcmread(MR)
+    peak = float(source.pixel_array.max())
+    shades = []
+    for center in (peak / 2, 10 * peak):
+        source.WindowCenter, source.WindowWidth = f"{center:.1f}", f"{peak:.1f}"
+        source.save_as(file := io.BytesIO())
+        headers = {"content-type": "application/dicom", "accept": "image/png"}
+        answer = client.post(f"/super-resolve?role={role}", content=file.getvalue(), headers=headers)
+        shades.append(np.asarray(Image.open(io.BytesIO(answer.content))).max())
+    assert shades == [255, 0]
