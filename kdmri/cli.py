@@ -78,7 +78,7 @@ def reconstruct(
         chosen = bundle.choose(bundle.load_all(models), "reconstruction", role=role, model=model)
         images = Reconstructor(load_model(chosen)).reconstruct(measured, coils=coils)
     target = output or source.with_name(f"{source.name.removesuffix('.h5')}_{role}{outputs.SUFFIXES[file_format]}")
-    outputs.write(images, target, file_format, model=chosen.manifest.reference, acceleration=measured.acceleration)
+    outputs.write(images, target, file_format, model=chosen.manifest.reference, scan=measured)
     told = "the plain image: nothing is missing" if measured.mask.all() else f"acceleration {measured.acceleration:.2f}"
     _said(f"{len(images.pixels)} slices, {told}, {chosen.manifest.reference}", target)
 

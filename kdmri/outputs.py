@@ -7,13 +7,14 @@ import h5py
 from pydicom import Dataset
 
 from kdmri.formats import derived, nifti, png
-from kdmri.records import Images
+from kdmri.records import Images, Scan
 
 SUFFIXES = {"h5": ".h5", "dicom": ".dcm", "nifti": ".nii.gz", "png": ".png"}
 
 
-def write(images: Images, target: Path, file_format: str, *, model: str, acceleration: float) -> None:
-    """Write images as h5, nifti, png (one file) or dicom (one file for one slice, else a folder)."""
+def write(images: Images, target: Path, file_format: str, *, model: str, scan: Scan) -> None:
+    """Write what was made of a scan as h5, nifti, png (one file) or dicom (one file for one slice, else a folder)."""
+    acceleration = scan.acceleration
     if file_format == "h5":
         with h5py.File(target, "w") as file:
             file.create_dataset("reconstruction", data=images.pixels)
@@ -23,7 +24,8 @@ def write(images: Images, target: Path, file_format: str, *, model: str, acceler
     elif file_format == "png":
         target.write_bytes(png.to_bytes(images))
     else:
-        write_dicom(derived.reconstructed(images, model=model, acceleration=acceleration), target)
+        objects = derived.reconstructed(images, model=model, described=scan.described, acceleration=acceleration)
+        write_dicom(objects, target)
 
 
 def write_dicom(datasets: Sequence[Dataset], target: Path) -> None:

@@ -1,6 +1,7 @@
 """The domain records that pass between formats, runtime and service. Arrays are NumPy; units are in the docstrings."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -76,6 +77,10 @@ class Scan(Protocol):
         """Of the answer."""
 
     @property
+    def described(self) -> Mapping[str, str]:
+        """What the file says of patient, study and measurement: DICOM values by keyword. For DICOM answers alone."""
+
+    @property
     def acceleration(self) -> float:
         """Grid points over measured points, averaged over slices."""
 
@@ -97,9 +102,11 @@ class KSpace:
     """Of the answer (after the crop), where the file tells it."""
     calibration: "KSpace | None" = None
     """The same slices by the same coils, from a scan of its own: for coil sensitivities, not for the image."""
+    described: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """See Scan: who it is about must not get into logs, nor into `part`, which other processes may be sent."""
 
     def part(self, slices: slice) -> "KSpace":
-        """Some of the slices."""
+        """Some of the slices, without what is `described`."""
         return KSpace(
             self.samples[slices],
             self.mask if len(self.mask) == 1 else self.mask[slices],

@@ -76,7 +76,7 @@ async def reconstruct(
                 if len(found) > 1:
                     content = await run_sync(_both, found, stage, kind)
                 else:
-                    content, kind = await run_sync(_reconstructed, found[0], stage, kind, measured.acceleration)
+                    content, kind = await run_sync(_reconstructed, found[0], stage, kind, measured)
         # Of fully sampled k-space all models make one image, which says nothing of how close the student comes.
         if role != BOTH and not measured.mask.all() and (pair := state.shadow.drawn(found[0])):
             after.add_task(state.shadow.offer, partial(rerun.of_reconstruction, measured, found[0], pair))
@@ -183,11 +183,13 @@ def _offered(groups: Sequence[DicomSeries], request: Request) -> tuple[str, ...]
     return (*sorted(envelopes, key=lambda kind: related and kind != RELATED), PNG, JSON)
 
 
-def _reconstructed(answer: Answer, stage: Observation, kind: str, acceleration: float) -> tuple[bytes, str]:
+def _reconstructed(answer: Answer, stage: Observation, kind: str, measured: Scan) -> tuple[bytes, str]:
     figures = answers.figures(answer, stage)
     if kind in (DICOM, ZIP):
         model = answer.manifest.reference
-        return wire.dicom(derived.reconstructed(answer.images, model=model, acceleration=acceleration), kind)
+        described, acceleration = measured.described, measured.acceleration
+        objects = derived.reconstructed(answer.images, model=model, described=described, acceleration=acceleration)
+        return wire.dicom(objects, kind)
     if kind == HDF5:
         return wire.hdf5({"reconstruction": answer.images.pixels}, figures), kind
     return (wire.preview(answer.images) if kind == PNG else wire.figures_json(figures)), kind

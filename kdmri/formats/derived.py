@@ -2,7 +2,7 @@
 
 import copy
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -99,12 +99,14 @@ def super_resolved(
 
 
 def reconstructed(
-    images: Images, *, model: str, patient_name: str = "Anonymous", acceleration: float | None = None
+    images: Images, *, model: str, described: Mapping[str, str] | None = None, acceleration: float | None = None
 ) -> list[Dataset]:
-    """Images made from k-space as MR Image Storage, one object a slice, in a new study: k-space names no patient.
+    """Images made from k-space as MR Image Storage, one object a slice, in a series of their own.
 
-    ORIGINAL\\PRIMARY, for they are made from measurements and not from other images (PS3.3 C.7.6.1.1.2). Without a
-    geometry the pixels are 1 mm and the slices axial, one above the other. ImageComments says what of it is made up.
+    `described` is what the k-space's file says, as `Scan` has it: patient, study, frame of reference, protocol. What
+    it doesn't say stays empty; the study is then a new one and the patient anonymous. ORIGINAL\\PRIMARY, for they are
+    made from measurements and not from other images (PS3.3 C.7.6.1.1.2). Without a geometry the pixels are 1 mm and
+    the slices axial, one above the other. ImageComments says what of it is made up.
 
     Raises UnsupportedInput for pixels that are not finite or more than DICOM's 65535 a side.
     """
@@ -115,7 +117,8 @@ def reconstructed(
     making = _Making(model, sentence, rescale, window(images.pixels), _new_uid(), when)
     geometry = images.geometry or Geometry.unplaced(len(stored), images.pixels.shape[1:], (1.0, 1.0), 1.0)
     made_up = "" if images.geometry else ", pixel size"
-    study = _study(patient_name, when)
+    study = _study(described or {}, when, placed=geometry.placed)
+    name = _suffixed(study.get("SeriesDescription") or study.get("ProtocolName") or "", " kdmri reconstruction")
     outputs = []
     for index, (position, image) in enumerate(zip(geometry.positions, stored, strict=True)):
         dataset = copy.deepcopy(study)
@@ -126,7 +129,7 @@ def reconstructed(
         dataset.SliceThickness = decimals([geometry.thickness])[0]
         dataset.update(copy.deepcopy(making.rescale))
         dataset.update(copy.deepcopy(making.window))
-        _identify(dataset, making, "kdmri reconstruction")
+        _identify(dataset, making, name)
         _write_pixels(dataset, image[None])
         if not geometry.placed:
             dataset.ImageComments += f"\r\nPosition, orientation{made_up} are unknown: those given are made up"
@@ -272,19 +275,19 @@ def _evidence(header: Dataset) -> Dataset:
     return study
 
 
-def _study(patient_name: str, when: datetime) -> Dataset:
-    """What every image of a new study and series says."""
+def _study(described: Mapping[str, str], when: datetime, *, placed: bool) -> Dataset:
+    """What every image of a series made from k-space says."""
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.SOPClassUID = uid.MRImageStorage
     dataset.Modality = "MR"
     dataset.Manufacturer = "kdmri"
-    dataset.PatientName = patient_name
+    dataset.PatientName = "Anonymous"
     for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "ReferringPhysicianName", "AccessionNumber"):
         setattr(dataset, keyword, "")
-    dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = _new_uid(), _new_uid()
-    dataset.StudyDate, dataset.StudyTime = when.strftime("%Y%m%d"), when.strftime("%H%M%S.%f")
-    dataset.StudyID = ""
+    dataset.StudyInstanceUID, dataset.StudyDate, dataset.StudyTime, dataset.StudyID = _new_uid(), "", "", ""
+    if "StudyInstanceUID" not in described:
+        dataset.StudyDate, dataset.StudyTime = when.strftime("%Y%m%d"), when.strftime("%H%M%S.%f")
     dataset.SeriesNumber = 1
     dataset.PositionReferenceIndicator, dataset.PatientPosition, dataset.Laterality = "", "", ""
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
@@ -292,6 +295,10 @@ def _study(patient_name: str, when: datetime) -> Dataset:
     dataset.ScanningSequence, dataset.SequenceVariant = "RM", "NONE"
     for keyword in ("ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "EchoTrainLength"):
         setattr(dataset, keyword, None)
+    for keyword, value in described.items():
+        setattr(dataset, keyword, value)
+    if "FrameOfReferenceUID" not in dataset or not placed:
+        dataset.FrameOfReferenceUID = _new_uid()
     return dataset
 
 

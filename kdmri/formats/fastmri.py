@@ -5,6 +5,7 @@ Its readout oversampling is left in the samples and expressed by `image_shape`, 
 """
 
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ from numpy import ndarray
 from kdmri import sampling
 from kdmri.errors import UnreadableKSpace
 from kdmri.formats import hdf5, header
+from kdmri.formats.description import described
 from kdmri.records import Geometry, KSpace
 
 Slices = Complex64[ndarray, "slice coil row column"]
@@ -33,9 +35,10 @@ class Stored:
         mask: Bool[ndarray, "slice row column"],
         image_shape: tuple[int, int],
         geometry: Geometry | None,
+        described: dict[str, str],
     ) -> None:
         self._samples = samples
-        self.mask, self.image_shape, self.geometry = mask, image_shape, geometry
+        self.mask, self.image_shape, self.geometry, self.described = mask, image_shape, geometry, described
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -65,7 +68,8 @@ def stored(file: h5py.File, *, max_bytes: int = hdf5.MAX_BYTES) -> Stored:
     """
     samples = _Samples(hdf5.member(file, "kspace"), max_bytes)
     slices, _, rows, columns = samples.shape
-    encoding = _encoding(file)
+    head = _header(file)
+    encoding = None if head is None else header.encoding(head)
     given = hdf5.member(file, "mask")
     mask = _read_off(samples) if given is None else _mask(given, slices, rows, columns)
     image_shape = (rows, columns)
@@ -75,7 +79,7 @@ def stored(file: h5py.File, *, max_bytes: int = hdf5.MAX_BYTES) -> Stored:
     if not mask.any():
         raise UnreadableKSpace("expected measured samples, got none: the mask or all of the k-space is zero")
     geometry = _geometry(file, slices) or _sizes(encoding, slices, (rows, columns), image_shape)
-    return Stored(samples, _once(mask), image_shape, geometry)
+    return Stored(samples, _once(mask), image_shape, geometry, {} if head is None else described(head))
 
 
 def write(target: Path, kspace: KSpace) -> None:
@@ -166,12 +170,12 @@ def _mask(
         raise UnreadableKSpace(f"{expected}, got {mask.shape}") from error
 
 
-def _encoding(file: h5py.File) -> header.Encoding | None:
+def _header(file: h5py.File) -> Element | None:
     dataset = hdf5.member(file, "ismrmrd_header")
     if not isinstance(dataset, h5py.Dataset):
         return None
     xml = hdf5.array(dataset).reshape(-1)
-    return header.encoding(bytes(xml[0])) if xml.size and xml[0] else None
+    return header.parsed(bytes(xml[0])) if xml.size and xml[0] else None
 
 
 def _acquired(encoding: header.Encoding, columns: int) -> Bool[ndarray, " column"]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from xml.etree.ElementTree import Element, ElementTree, ParseError, fromstring
 
 from ismrmrd import xsd
 from xsdata.exceptions import ParserError
@@ -14,6 +15,7 @@ from kdmri.errors import UnreadableKSpace, UnsupportedInput
 Pair = tuple[int, int]
 SCHEMA = XmlContext()
 """What xsdata finds out about ismrmrd.xsd's classes: kept, for it takes longer than to read a header."""
+MISFIT = "expected an ISMRMRD header (ismrmrd.xsd), got XML that does not fit it"
 LONGEST = 2**16 - 1
 """ismrmrd.xsd has matrix sizes as unsignedShort."""
 
@@ -54,24 +56,34 @@ class Encoding:
         return rows, columns
 
 
-def encoding(xml: bytes, number: int = 0) -> Encoding:
-    """One of the header's encodings, in order; others may be what they like.
-
-    Raises UnreadableKSpace where `xml` is not an ISMRMRD header or has no such encoding, UnsupportedInput where its
-    trajectory isn't Cartesian.
-    """
-    # Unknown elements pass: vendors and later versions of the schema add some.
-    config = ParserConfig(fail_on_unknown_properties=False, fail_on_converter_warnings=True)
-    parser = XmlParser(config=config, context=SCHEMA)
+def parsed(xml: bytes) -> Element:
+    """The header as it stands, none of it checked but that it is one. Raises UnreadableKSpace."""
     try:
         if "<!DOCTYPE" in (text := xml.decode("utf-8")):
             raise ValueError("document type declarations, and with them entities, have no place here")
-        found = parser.from_string(text, xsd.ismrmrdHeader).encoding
-        if number >= len(found):
-            raise UnreadableKSpace(f"expected encoding {number} in the header, got {len(found)} encodings")
-        return _encoding(found[number])
+        root = fromstring(text)
+    except (ParseError, ValueError) as error:
+        raise UnreadableKSpace(MISFIT) from error
+    if root.tag.rpartition("}")[2] != "ismrmrdHeader":
+        raise UnreadableKSpace(MISFIT)
+    return root
+
+
+def encoding(header: Element, number: int = 0) -> Encoding:
+    """One of the header's encodings, in order; the others, and the rest of the header, may be what they like.
+
+    Raises UnreadableKSpace where there is no such encoding or it does not fit, UnsupportedInput where its trajectory
+    isn't Cartesian.
+    """
+    found = header.findall("{*}encoding")
+    if number >= len(found):
+        raise UnreadableKSpace(f"expected encoding {number} in the header, got {len(found)} encodings")
+    # Unknown elements pass: vendors and later versions of the schema add some.
+    config = ParserConfig(fail_on_unknown_properties=False, fail_on_converter_warnings=True)
+    try:
+        return _encoding(XmlParser(config=config, context=SCHEMA).parse(ElementTree(found[number]), xsd.encodingType))
     except (ParserError, ValueError, TypeError, AttributeError) as error:
-        raise UnreadableKSpace("expected an ISMRMRD header (ismrmrd.xsd), got XML that does not fit it") from error
+        raise UnreadableKSpace(MISFIT) from error
 
 
 def _encoding(found: xsd.encodingType) -> Encoding:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +14,7 @@ from kdmri.records import KSpace, Scan
 def read(source: Path | BinaryIO, *, contrast: int = 0, repetition: int = 0, max_bytes: int = hdf5.MAX_BYTES) -> KSpace:
     """All of the k-space that `opened` finds."""
     with opened(source, contrast=contrast, repetition=repetition, max_bytes=max_bytes) as scan:
-        return scan.part(slice(None))
+        return replace(scan.part(slice(None)), described=scan.described)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from numpy import ndarray
 from kdmri.errors import UnreadableKSpace, UnsupportedInput
 from kdmri.formats import hdf5, header
 from kdmri.formats.acquisitions import NOISE, Layout, Lines, flagged, lay_out, select
+from kdmri.formats.description import described
 from kdmri.records import Geometry, KSpace
 
 Samples = Complex64[ndarray, "line coil sample"]
@@ -41,7 +42,8 @@ def read(
     data, xml = _acquisitions(file)
     heads, step = _heads(data, max_bytes)
     imaging, calibration = select(heads, {"contrast": contrast, "repetition": repetition, "phase": phase, "set": 0})
-    encoding = header.encoding(xml, int(heads["encoding_space_ref"][imaging[0]]))
+    head = header.parsed(xml)
+    encoding = header.encoding(head, int(heads["encoding_space_ref"][imaging[0]]))
     layout, separate = lay_out(heads, imaging, calibration, encoding)
     grids = 2 if separate else 1
     hdf5.check_size(grids * np.dtype(np.complex64).itemsize * math.prod(layout.grid), max_bytes)
@@ -54,7 +56,8 @@ def read(
         return KSpace(samples, _mask(layout), encoding.image_shape)
 
     geometry = _geometry(heads, layout, encoding)
-    return replace(scan(layout), geometry=geometry, calibration=scan(separate) if separate else None)
+    calibration_scan = scan(separate) if separate else None
+    return replace(scan(layout), geometry=geometry, calibration=calibration_scan, described=described(head))
 
 
 def prewhiten(

@@ -1,5 +1,6 @@
 """Every DICOM at hand through the service, and not one of its names, ids or UIDs in the log or in the metrics."""
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ import pytest
 from kdmri.bundle import Bundle
 from tests.e2e import quick_models
 from tests.e2e.serving import PATIENCE, Service, serving
+from tests.formats import test_description as description
+from tests.formats.mrd_files import MrdFile
+from tests.scans import phantom, scan
 
 INSTALLED = Path(pydicom.data.__file__).parent
 IDENTIFYING = ("PN", "UI", "LO", "SH", "ST", "LT", "UC", "UT")
@@ -89,6 +93,27 @@ def test_nothing_of_a_shared_dicom_is_logged(quick: Service, data: Path) -> None
 def test_nothing_of_pydicoms_own_files_is_logged(quick: Service) -> None:
     """Odd and damaged ones, that libraries warn of."""
     check(quick, sorted(file for file in INSTALLED.rglob("*") if file.is_file() and file.suffix in ("", ".dcm")))
+
+
+def test_nothing_of_a_k_space_header_is_logged(quick: Service, tmp_path: Path) -> None:
+    """It goes into the DICOM answer and nowhere else; a header that does not fit is not quoted either."""
+    xml = description.FULL
+    secrets = ("Müller", "4711/08", "1.2.276.0.7230010", "t2_tse_tra", "19620228", "1962-02-28")
+    for number, text in enumerate((xml, xml.replace("<x>16</x>", "<x>Müller</x>"))):
+        file = MrdFile.of(scan(phantom(16, 16)))
+        file.xml = text
+        content = file.save(tmp_path / f"{number}.h5").read_bytes()
+        headers = {"content-type": "application/x-hdf5", "accept": "application/dicom"}
+        with httpx2.Client(base_url=quick.address, timeout=PATIENCE) as client:
+            answer = client.post("/reconstruct", content=content, headers=headers)
+            assert not any(secret in str(answer.headers) for secret in secrets)
+            if number == 0:
+                assert str(pydicom.dcmread(io.BytesIO(answer.content)).PatientName) == "Müller^Änne"
+            else:
+                assert answer.status_code == 422
+                assert not any(secret in answer.text for secret in secrets)
+            metrics = client.get("/metrics").text
+    assert not any(secret in quick.log.read_text() + metrics for secret in secrets)
 
 
 def test_every_line_is_json_and_those_of_a_request_have_its_id(quick: Service) -> None:

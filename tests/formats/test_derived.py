@@ -446,14 +446,14 @@ SIZES = Geometry.unplaced(3, (30, 41), (1.1, 0.9), 3.5)
 @pytest.mark.parametrize("geometry", [oblique(3), SIZES, None], ids=["placed", "sizes", "none"])
 def test_a_reconstruction_is_a_new_study_without_complaint(geometry, tmp_path):
     pixels = np.random.default_rng(0).random((3, 30, 41), np.float32) * 1e-6
-    outputs = derived.reconstructed(Images(pixels, geometry), model=MODEL, patient_name="Doe^Jane", acceleration=4.2)
+    outputs = derived.reconstructed(Images(pixels, geometry), model=MODEL, acceleration=4.2)
     assert len({output.StudyInstanceUID for output in outputs}) == 1
     assert len({output.SOPInstanceUID for output in outputs}) == 3
     assert [output.InstanceNumber for output in outputs] == [1, 2, 3]
     for output in outputs:
         path = tmp_path / "output.dcm"
         path.write_bytes(derived.to_bytes(output))
-        assert output.PatientName == "Doe^Jane"
+        assert output.PatientName == "Anonymous"
         assert "(acceleration 4.2)" in output.ContributingEquipmentSequence[0].ContributionDescription
         assert ("made up" in output.ImageComments) == (geometry is None or not geometry.placed)
         assert ("pixel size" in output.ImageComments) == (geometry is None)
