@@ -68,8 +68,9 @@ def prewhiten(
     By the inverse Cholesky factor of the noise covariance (Pruessmann 2001), divided by its mean variance so that
     units stay. Samples come back as they are where the covariance can't be inverted.
     """
-    noise = noise - noise.mean(axis=1, keepdims=True)
-    covariance = (noise @ noise.conj().T).astype(np.complex128)
+    # In double precision: coils that hear nearly the same noise leave little of it to tell them apart.
+    noise = noise.astype(np.complex128) - noise.mean(axis=1, keepdims=True)
+    covariance = noise @ noise.conj().T
     mean_variance = np.trace(covariance).real / len(covariance)
     if not mean_variance > 0 or not np.linalg.cond(covariance) < MAX_CONDITION:
         return samples
