@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy import ndarray
 from numpy.testing import assert_allclose, assert_array_equal
@@ -320,6 +320,8 @@ def test_oversampling_is_told_by_the_image_shape(full: KSpace, saved: Callable[[
 def test_whitened_noise_is_uncorrelated_and_as_strong_as_before(coils: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     mixing = np.eye(coils) + 0.3 * rng.standard_normal((coils, coils))
+    # Beyond MAX_CONDITION, of the covariance, samples are left as they are.
+    assume(np.linalg.cond(mixing) < 500)
     noise = (mixing @ (rng.standard_normal((2, coils, 4096)).T @ [1, 1j]).T).astype(np.complex64)
     noise -= noise.mean(axis=1, keepdims=True)
     white = prewhiten(noise[np.newaxis, :, :, np.newaxis], noise)[0, :, :, 0]
