@@ -33,6 +33,8 @@ Method = Callable[[KSpace], np.ndarray]
 
 SEEDS = range(5)
 COILS = (4, 7, 10, 14, 32)
+WIDTHS = ("24", "0")
+"""Calibration lines; without any the tool's other repetitions, which have the other lines, calibrate."""
 NOISES = ("0", "0.001", "0.01", "0.05")
 """Of the tool; the last is its default."""
 BALL, MIDDLE = 13.75, (31.7, 32.5)
@@ -101,19 +103,19 @@ def raw(data: Path) -> None:
 def made() -> None:
     """Relative error inside the object against the image of the same tool's fully sampled file."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = [_made_row(Path(folder), noise) for noise in NOISES]
-    header = ["noise of the tool", "full scan against the phantom"]
+        rows = [_made_row(Path(folder), width, noise) for width in WIDTHS for noise in NOISES]
+    header = ["calibration lines", "noise of the tool", "full scan against the phantom"]
     table(
         [*header, *(f"every {n} line, {who}" for n in ("2nd", "4th") for who in ("student", "teacher", "cascades"))],
         rows,
     )
 
 
-def _made_row(folder: Path, noise: str) -> list[str]:
+def _made_row(folder: Path, width: str, noise: str) -> list[str]:
     scans = {}
     for factor in (1, 2, 4):
-        target = folder / f"{noise}_{factor}.h5"
-        options = ["-m", "256", "-c", "8", "-C", "-w", "24", "-n", noise, "-a", str(factor), "-o", target]
+        target = folder / f"{width}_{noise}_{factor}.h5"
+        options = ["-m", "256", "-c", "8", "-C", "-w", width, "-n", noise, "-a", str(factor), "-o", target]
         subprocess.run(["ismrmrd_generate_cartesian_shepp_logan", *options], check=True, capture_output=True)
         scans[factor] = formats.read(target)
     with h5py.File(target) as file:
@@ -126,7 +128,7 @@ def _made_row(folder: Path, noise: str) -> list[str]:
     found = methods()
     chosen = [found[name] for name in ("student", "teacher", "the student's cascades alone")]
     errors = [_difference(method(scans[factor])[0], full, inside) for factor in (2, 4) for method in chosen]
-    return [noise, *(f"{error:.4f}" for error in (_difference(full, truth, inside), *errors))]
+    return [width, noise, *(f"{error:.4f}" for error in (_difference(full, truth, inside), *errors))]
 
 
 def _complex(pairs: np.ndarray) -> np.ndarray:

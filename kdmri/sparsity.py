@@ -18,6 +18,8 @@ Image = Complex[Tensor, "batch row column"]
 
 STEPS = 30
 """Of the optimised gradient method. On raw data of 16 coils at 4x 20 steps cost 0.4 dB, and 10 more gain 0.1."""
+STEPS_WITHOUT_CENTRE = 80
+"""Where the lowest frequencies are aliased too: of a phantom at every 4th line 30 leave ghosts of 17%, 80 of 3%."""
 LEVELS = 4
 """Scales of the wavelets: the coarsest are 16 pixels wide."""
 PER_NOISE = 0.7
@@ -56,15 +58,17 @@ def sparse_fit(
     guide = torch.zeros_like(image) if guide is None else guide
     gradient_step, extrapolated = image, image
     momentum, length = 1.0, 1.0
+    # Zero frequency is the first sample, negative ones are the last.
+    steps = STEPS if bool(mask[..., 0, :].roll(2, -1)[..., :4].all()) else STEPS_WITHOUT_CENTRE
 
     def consistent(image: Image) -> Image:
         """One gradient step: what each coil measured, put back into what it sees of the image."""
         missed = torch.addcmul(measured, complex_mask, encode(image, mask, sensitivities), value=-1)
         return image + adjoint(missed, mask, sensitivities)
 
-    for step in range(1, STEPS + 1):
+    for step in range(1, steps + 1):
         last, last_step, last_length = momentum, gradient_step, length
-        momentum = (1 + math.sqrt(1 + (4 if step < STEPS else 8) * last**2)) / 2
+        momentum = (1 + math.sqrt(1 + (4 if step < steps else 8) * last**2)) / 2
         length = (2 * last + momentum - 1) / momentum
         gradient_step = consistent(image)
         extrapolated = (

@@ -36,10 +36,12 @@ class Reconstruction:
     """What `POST /reconstruct` asks of a model."""
 
     kspace: Scan
+    coils: int | None = None
+    """Virtual ones; see Reconstructor."""
 
     def run(self, model: Model, stage: Stage) -> Images:
         """Magnitude images."""
-        return Reconstructor(model).reconstruct(self.kspace, stage=stage)
+        return Reconstructor(model).reconstruct(self.kspace, coils=self.coils, stage=stage)
 
     def assess(self, images: Images) -> Quality:
         """Against the k-space."""

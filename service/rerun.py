@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from kdmri.bundle import Bundle
-from kdmri.records import Images, KSpace, Scan
+from kdmri.records import Images, KSpace
 from kdmri.runtime.model import Model
 from kdmri.runtime.reconstructor import BATCH_SAMPLES
 from kdmri.runtime.superresolver import BATCH_PIXELS
@@ -32,10 +32,12 @@ class Sample:
     """Of the other role."""
 
 
-def of_reconstruction(measured: Scan, live: Answer, pair: Pair) -> Sample:
+def of_reconstruction(asked: Reconstruction, live: Answer, pair: Pair) -> Sample:
     """The middle slices of a scan, a batch at most."""
+    measured = asked.kspace
     kept = _middle(measured.shape[0], BATCH_SAMPLES // math.prod(measured.shape[1:]))
-    return Sample("reconstruct", Reconstruction(_copied(measured.part(kept))), _cut(live, kept), *pair)
+    again = replace(asked, kspace=_copied(measured.part(kept)))
+    return Sample("reconstruct", again, _cut(live, kept), *pair)
 
 
 def _copied(part: KSpace) -> KSpace:

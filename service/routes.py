@@ -32,6 +32,7 @@ Role = Annotated[str, Query(description="student, teacher, or both: the two imag
 Model = Annotated[str | None, Query(description="NAME or NAME@VERSION; by default the role's newest")]
 Accept = Annotated[str | None, Header()]
 Number = Annotated[int, Query(ge=0, description="which of an ISMRMRD file's, from 0")]
+Coils = Annotated[int | None, Query(ge=1, description="virtual coils; by default what keeps the signal")]
 
 RAW_KSPACE = (HDF5, "application/x-hdf", "application/octet-stream")
 RAW_DICOM = (DICOM, ZIP, "application/octet-stream")
@@ -58,6 +59,7 @@ async def reconstruct(
     accept: Accept = None,
     contrast: Number = 0,
     repetition: Number = 0,
+    coils: Coils = None,
 ) -> Response:
     """Undersampled k-space (fastMRI or ISMRMRD HDF5) to magnitude images."""
     state = request.app.state
@@ -70,7 +72,7 @@ async def reconstruct(
             with stage("parse"):
                 limit = state.settings.max_unpacked_mb * 2**20
                 measured = await run_sync(_opened, files, parts, contrast, repetition, limit)
-            jobs = [(Reconstruction(measured), one) for one in chosen]
+            jobs = [(Reconstruction(measured, coils), one) for one in chosen]
             found = await while_connected(request, _inferred(jobs, state.scheduler, stage))
             with stage("encode"):
                 if len(found) > 1:
@@ -79,7 +81,7 @@ async def reconstruct(
                     content, kind = await run_sync(_reconstructed, found[0], stage, kind, measured)
         # Of fully sampled k-space all models make one image, which says nothing of how close the student comes.
         if role != BOTH and not measured.mask.all() and (pair := state.shadow.drawn(found[0])):
-            after.add_task(state.shadow.offer, partial(rerun.of_reconstruction, measured, found[0], pair))
+            after.add_task(state.shadow.offer, partial(rerun.of_reconstruction, jobs[0][0], found[0], pair))
         after.add_task(files.pop_all().close)
         return answers.respond(content, kind, answers.headers(found, stage.role), stage)
 

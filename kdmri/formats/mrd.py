@@ -11,11 +11,13 @@ from ismrmrd.hdf5 import acquisition_header_dtype
 from jaxtyping import Bool, Complex64
 from numpy import ndarray
 
+from kdmri.coils import calibrated
 from kdmri.errors import UnreadableKSpace, UnsupportedInput
 from kdmri.formats import hdf5, header
 from kdmri.formats.acquisitions import NOISE, Layout, Lines, flagged, lay_out, select
 from kdmri.formats.description import described
 from kdmri.records import Geometry, KSpace
+from kdmri.sampling import calibration_region
 
 Samples = Complex64[ndarray, "line coil sample"]
 LINES_AT_ONCE = 64
@@ -35,16 +37,21 @@ def read(
     """K-space of an open ISMRMRD file: one contrast, repetition and cardiac phase, counted from the first there is.
 
     Averages are averaged; of several sets the first is taken. Calibration lines fill places of the grid, or are a scan
-    of their own (`acquisitions.lay_out`). A noise scan whitens the coils. Readout oversampling stays in the samples:
-    `image_shape` tells it, `readout.remove_oversampling` removes it. In memory the samples lie line after line, as they
-    were measured. Raises UnreadableKSpace, UnsupportedInput, InvalidRequest.
+    of their own (`acquisitions.lay_out`); where there are none and the repetition lacks the centre, the mean of all
+    repetitions is that scan, for they measure other lines in turn (TSENSE, Kellman et al. 2001). A noise scan whitens
+    the coils. Readout oversampling stays in the samples: `image_shape` tells it, `readout.remove_oversampling` removes
+    it. In memory the samples lie line after line, as they were measured. Raises UnreadableKSpace, UnsupportedInput,
+    InvalidRequest.
     """
     data, xml = _acquisitions(file)
     heads, step = _heads(data, max_bytes)
-    imaging, calibration = select(heads, {"contrast": contrast, "repetition": repetition, "phase": phase, "set": 0})
+    wanted = {"contrast": contrast, "phase": phase, "set": 0}
+    imaging, calibration = select(heads, {**wanted, "repetition": repetition})
     head = header.parsed(xml)
     encoding = header.encoding(head, int(heads["encoding_space_ref"][imaging[0]]))
     layout, separate = lay_out(heads, imaging, calibration, encoding)
+    if separate is None and not _centred(layout):
+        separate = _of_all_repetitions(heads, wanted, layout, encoding)
     grids = 2 if separate else 1
     hdf5.check_size(grids * np.dtype(np.complex64).itemsize * math.prod(layout.grid), max_bytes)
     lines = np.flatnonzero(flagged(heads, NOISE) & (heads["active_channels"] == layout.grid[1]))
@@ -189,6 +196,22 @@ def _gathered(
     if layout.hits.max() > 1:
         grid /= np.maximum(layout.hits, 1).reshape(-1, 1, 1).astype(np.float32)
     return grid.reshape(slices, columns, coils, rows).transpose(0, 2, 3, 1)
+
+
+def _centred(layout: Layout) -> bool:
+    """Whether coils can be calibrated from the middle of every slice."""
+    return all(calibrated(mask, calibration_region(mask)) for mask in _mask(layout))
+
+
+def _of_all_repetitions(
+    heads: ndarray, wanted: dict[str, int], layout: Layout, encoding: header.Encoding
+) -> Layout | None:
+    """The lines of all repetitions, where they make up for the centre that one of them lacks."""
+    lines, _ = select(heads, wanted)
+    if lines.size == layout.lines.size:
+        return None
+    found, _ = lay_out(heads, lines, lines[:0], encoding)
+    return found if _centred(found) and found.grid == layout.grid else None
 
 
 def _noise(data: h5py.Dataset, heads: ndarray, lines: Lines, step: int) -> Complex64[ndarray, "coil sample"]:

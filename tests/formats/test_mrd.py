@@ -212,6 +212,36 @@ def test_calibration_that_can_not_serve_is_left_out(
     assert_array_equal(np.flatnonzero(found.mask.any(axis=(0, 1))), EVEN)
 
 
+def interleaved(full: KSpace, *, centre: bool) -> MrdFile:
+    """Two repetitions, the second twice as bright: even and odd lines, and the central ones in both if so wished."""
+    file = MrdFile.of(full)
+    line = file.heads["idx"]["kspace_encode_step_1"]
+    file.heads["idx"]["repetition"] = line % 2
+    file.readouts = [(1 + n % 2) * readout for n, readout in zip(line, file.readouts, strict=True)]
+    if centre:
+        chosen = np.flatnonzero(np.abs(line.astype(int) - COLUMNS // 2) < 4)
+        heads = file.heads[chosen]
+        heads["idx"]["repetition"] = 1 - heads["idx"]["repetition"]
+        file.add(heads, [file.readouts[n] for n in chosen])
+    return file
+
+
+@pytest.mark.parametrize("repetition", [0, 1])
+def test_repetitions_that_share_the_lines_calibrate_each_other(
+    full: KSpace, saved: Callable[[MrdFile], Path], repetition: int
+) -> None:
+    found = kspace.read(saved(interleaved(full, centre=False)), repetition=repetition)
+    assert_array_equal(np.flatnonzero(found.mask[0].all(axis=0)), range(repetition, COLUMNS, 2))
+    assert found.calibration is not None
+    assert found.calibration.mask.all()
+    weights = 1 + np.arange(COLUMNS) % 2
+    assert_allclose(found.calibration.samples, full.samples * weights, rtol=1e-5, atol=1e-6)
+
+
+def test_a_repetition_with_a_centre_of_its_own_needs_no_other(full: KSpace, saved: Callable[[MrdFile], Path]) -> None:
+    assert kspace.read(saved(interleaved(full, centre=True))).calibration is None
+
+
 def test_calibration_finds_its_slice_among_many(saved: Callable[[MrdFile], Path]) -> None:
     """Slices times columns exceed the 16 bits of the counters."""
     file = MrdFile.of(scan(phantom(4, 1024)))
@@ -675,6 +705,22 @@ def test_a_made_scan_with_eight_coils_and_noise_scan_agrees_with_its_full_one(
     with h5py.File(paths[0]) as file:
         inside = np.abs(file["dataset/phantom"][0]["real"]).squeeze().T > 0
     assert difference(found[inside], full[inside]) < 0.02
+
+
+@needs_generator
+@pytest.mark.parametrize("repetition", [0, 1])
+def test_a_made_scan_without_calibration_lines_is_calibrated_by_all_of_its_repetitions(
+    tmp_path: Path, repetition: int, models: dict[tuple[str, str], Model]
+) -> None:
+    """As the tool makes them by default: every second line, the others in the next repetition."""
+    full, half = (made(tmp_path, "-C", "-n", "0.001", "-a", factor, matrix=128, coils=8) for factor in "12")
+    measured = kspace.read(half, repetition=repetition)
+    assert measured.acceleration == 2
+    reconstructor = Reconstructor(models["reconstruction", "student"])
+    found, expected = (reconstructor.reconstruct(scan).pixels[0] for scan in (measured, kspace.read(full)))
+    with h5py.File(full) as file:
+        inside = np.abs(file["dataset/phantom"][0]["real"]).squeeze().T > 0
+    assert difference(found[inside], expected[inside]) < 0.02
 
 
 @needs_generator

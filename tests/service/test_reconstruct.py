@@ -120,6 +120,17 @@ def test_openapi_describes_the_headers(client: TestClient, kspace_file: Path) ->
     assert said <= {name.lower() for name in described}
 
 
+def test_virtual_coils_are_chosen_by_number(
+    client: TestClient, tmp_path: Path, models: dict[tuple[str, str], Model]
+) -> None:
+    measured = scan(phantom(48, 40), coils=8, acceleration=2)
+    fastmri.write(tmp_path / "scan.h5", measured)
+    answer = client.post("/reconstruct", params={"coils": 3}, files=as_part(tmp_path / "scan.h5"))
+    expected = Reconstructor(models["reconstruction", "student"]).reconstruct(measured, coils=3).pixels
+    assert_allclose(h5py.File(io.BytesIO(answer.content))["reconstruction"][()], expected, atol=1e-4 * expected.max())
+    assert client.post("/reconstruct", params={"coils": 0}, files=as_part(tmp_path / "scan.h5")).status_code == 400
+
+
 def test_a_contrast_that_is_not_there_is_refused_by_number(client: TestClient, tmp_path: Path) -> None:
     file = MrdFile.of(scan(phantom(48, 40))).save(tmp_path / "scan.h5")
     assert client.post("/reconstruct", params={"contrast": 0}, files=as_part(file)).status_code == 200

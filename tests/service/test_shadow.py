@@ -109,7 +109,7 @@ def test_slices_run_again_by_the_same_model_come_out_the_same(
     monkeypatch.setattr("service.rerun.BATCH_SAMPLES", 3 * measured.samples[0].size)
     model = models["reconstruction", "student"]
     live = Answer(model.manifest, Reconstructor(model).reconstruct(measured), 1, UNKNOWN)
-    sample = rerun.of_reconstruction(measured, live, (bundles[0], bundles[1]))
+    sample = rerun.of_reconstruction(Reconstruction(measured), live, (bundles[0], bundles[1]))
     assert len(sample.live.pixels) == 3
     assert_allclose(sample.job.run(model, Observation()).pixels, sample.live.pixels, atol=1e-4)
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import requests
 import torch
+from dicomweb_client.web import DICOMwebClient
 from fastapi.testclient import TestClient
 from numpy.testing import assert_allclose
 from PIL import Image
@@ -86,6 +88,20 @@ def test_multipart_related_is_answered_in_kind(client: TestClient) -> None:
     assert len(objects) == 2
     for content in objects:
         check_derived(MR.read_bytes(), content, 2)
+
+
+def test_dicomweb_client_is_understood_and_understands(client: TestClient) -> None:
+    """What it stores with (STOW-RS) is read, what it retrieves with (WADO-RS) reads the answer."""
+    kind = 'multipart/related; type="application/dicom"; boundary="9f2b"'
+    body = DICOMwebClient._encode_multipart_message([MR.read_bytes()] * 3, kind)
+    answer = client.post("/super-resolve", content=body, headers={"content-type": kind})
+    received = requests.Response()
+    received.status_code, received._content = answer.status_code, answer.content
+    received.headers["content-type"] = answer.headers["content-type"]
+    objects = list(DICOMwebClient("http://127.0.0.1")._decode_multipart_message(received, stream=False))
+    assert len(objects) == 3
+    for content in objects:
+        check_derived(MR.read_bytes(), bytes(content), 2)
 
 
 def test_figures_and_preview(client: TestClient) -> None:
