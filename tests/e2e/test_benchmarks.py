@@ -48,3 +48,11 @@ def test_the_benchmark_writes_its_page_and_keeps_the_text_around(tmp_path: Path)
     for row in ("same back end", "GEMM peak", "one client", "throughput", "start to ready", "peak memory"):
         assert row in asked
     assert (tmp_path / "performance" / "times.png").stat().st_size > 10_000
+
+
+def test_reading_is_measured(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.reading", "--slices", "2", "--repeats", "2", "--folder", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()[1:]] == ["clock", "processor"]
+    assert list(tmp_path.iterdir()) == []
