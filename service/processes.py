@@ -48,12 +48,12 @@ def agreed(name: str, decide: Callable[[], dict[str, str]]) -> dict[str, str]:
         return decide()
     file = Path(shared) / f"{name}.json"
     if not file.exists():
-        written = file.with_suffix(f".{os.getpid()}")
-        written.write_text(json.dumps(decide()))
-        # A link appears at once and whole, and only where there is none yet.
-        with suppress(FileExistsError):
-            os.link(written, file)
-        written.unlink()
+        with tempfile.NamedTemporaryFile("w", dir=shared, suffix=".undecided") as written:
+            written.write(json.dumps(decide()))
+            written.flush()
+            # A link appears at once and whole, and only where there is none yet.
+            with suppress(FileExistsError):
+                os.link(written.name, file)
     found: dict[str, str] = json.loads(file.read_text())
     return found
 
