@@ -167,7 +167,8 @@ def _plot(path: Path, found: Found) -> None:
             colour = COLOURS.get(engine.rpartition(" ")[2], COLOURS[""])
             sides = [[time["median"] - time["low"]], [time["high"] - time["median"]]]
             axis.errorbar(time["median"], place, xerr=sides, fmt="o", capsize=2, color=colour)
-            axis.text(1.15 * time["high"], place, f"{time['median']:.3g}", va="center", fontsize=8)
+            digits = 0 if time["median"] >= 100 else 1
+            axis.text(1.15 * time["high"], place, f"{time['median']:.{digits}f}", va="center", fontsize=8)
         medians = [time["median"] for time in times.values()]
         axis.set(title=label, xlabel="ms", xscale="log", xlim=(min(medians) / 2, 6 * max(medians)))
         axis.set_yticks(range(len(times)), times, fontsize=8)
