@@ -602,10 +602,20 @@ def test_a_grid_over_the_limit_is_refused_before_it_is_made(full: KSpace, saved:
         kspace.read(saved(file))
 
 
-@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}])
-def test_lines_that_share_storage_stay_within_the_limit(tmp_path: Path, options: dict) -> None:
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({}, UnsupportedInput, r"expected at most 0\.00195 GiB of k-space, got 0\.00977 GiB"),
+        # Of a compressed table the lengths are known only once lines are read: few enough at a time.
+        ({"compression": "gzip"}, UnreadableKSpace, "got 131072 floats"),
+    ],
+)
+def test_lines_that_share_storage_stay_within_the_limit(
+    tmp_path: Path, options: dict, error: type[KdmriError], message: str
+) -> None:
     """A small file can refer to one long readout many times over."""
     file = MrdFile.of(scan(phantom(ROWS, COLUMNS)))
+    file.options = options
     file.readouts[0] = np.zeros((1, 2**16), np.complex64)
     path = file.save(tmp_path / "scan.h5")
     with h5py.File(path, "a") as opened:
@@ -614,7 +624,7 @@ def test_lines_that_share_storage_stay_within_the_limit(tmp_path: Path, options:
         for line in range(COLUMNS):
             table.id.write_direct_chunk((line,), long_line)
     assert path.stat().st_size < 2**20
-    with pytest.raises(UnsupportedInput, match=r"expected at most 0\.00195 GiB of k-space, got 0\.00977 GiB"):
+    with pytest.raises(error, match=message):
         kspace.read(path, max_bytes=2**21)
 
 
@@ -697,7 +707,7 @@ def test_a_made_scan_looks_like_its_phantom(tmp_path: Path) -> None:
 def test_a_made_scan_with_eight_coils_and_noise_scan_agrees_with_its_full_one(
     tmp_path: Path, acceleration: int, noise: str, role: str, models: dict[tuple[str, str], Model]
 ) -> None:
-    """Inside the object to 2%. With the tool's default noise, 0.05, the full image is itself 9% off the phantom."""
+    """Inside the object to 2%. With the tool's default noise, 0.05, the full image is itself 7% off the phantom."""
     options = ["-C", "-n", noise, "-w", "24"]
     paths = [made(tmp_path, *options, "-a", str(factor), matrix=256, coils=8) for factor in (1, acceleration)]
     reconstructor = Reconstructor(models["reconstruction", role])
