@@ -80,7 +80,7 @@ def test_counts_of_both_workers_add_up_and_survive_the_death_of_one(pair: Servic
     assert value(pair, "process_cpu_seconds_total") >= spent
 
 
-def test_stopping_stops_both(bundles: list[Bundle], shared: Path, pair: Service) -> None:
+def test_stopping_stops_both(shared: Path, pair: Service) -> None:
     running = workers(shared)
     assert pair.stop() == 0
     assert not any(Path(f"/proc/{process}").exists() for process in running)

@@ -1,5 +1,5 @@
 import json
-import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -77,8 +77,8 @@ def test_workers_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert len({answer["worker"] for answer in answers}) == 1
         # One that is started later, in the place of another one, is told the same.
         code = "from service.processes import agreed; print(agreed('back end', dict)['worker'])"
-        process = os.popen(f'{sys.executable} -c "{code}"')
-        assert process.read().strip() == answers[0]["worker"]
+        later = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert later.stdout.strip() == answers[0]["worker"]
     with processes.shared_metrics():
         assert processes.agreed("back end", lambda: {"worker": "new"}) == {"worker": "new"}
 

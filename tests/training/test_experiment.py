@@ -17,7 +17,7 @@ from tests.training.experiments import write_data, write_recipe
 from training import experiment, results
 from training import recipe as recipes
 from training import teacher as supervising
-from training.comparison import Result, gains, interval, measured, scores, volumes
+from training.comparison import Result, conditions, gains, interval, measured, scores, volumes
 from training.data import load_slices, load_volume
 from training.experiment import METHODS, TITLES, networks
 from training.recipe import Recipe
@@ -55,8 +55,7 @@ def test_students_are_trained_scored_and_shown(shipped: str, tmp_path: Path, fab
     with (folder / "reproduction.csv").open() as file:
         rows = list(csv.DictReader(file))
     count = len(networks(recipe, recipe.experiment, tmp_path / "runs")) + 1
-    conditions = len(rows) // (2 * count)
-    assert len(rows) == 2 * count * conditions, "two volumes for each network and for the baseline"
+    assert len(rows) == 2 * count * len(conditions(recipe)), "two volumes for each network and for the baseline"
     assert {row["method"] for row in rows} == {"zero-filled", "teacher", *recipe.experiment.methods}
     page = (tmp_path / "results.md").read_text()
     assert "{" not in page
@@ -102,9 +101,9 @@ def test_undersampled_training_data_are_those_of_the_paper(tmp_path: Path) -> No
     seen = set()
     for step in range(12):
         batch = examples(recipe, slices, 2, CPU)(step)
-        assert batch.kspace.shape[1] == 1
+        assert batch.sensitivities.shape[1] == 1
         assert_allclose(batch.target.imag, 0, atol=1e-6)
-        assert_allclose(batch.kspace, batch.mask * fft2c(batch.target)[:, None], atol=1e-4)
+        assert_allclose(fft2c(batch.zero_filled), batch.mask[:, 0] * fft2c(batch.target), atol=1e-4)
         lines = batch.mask[:, 0, 0]
         assert lines[:, 19:29].all(), "ten central lines"
         seen |= set(lines.sum(dim=1).int().tolist())
