@@ -1,13 +1,17 @@
 """CARD.md: what a model is, for whoever has to decide whether to trust it."""
 
+from typing import Any
+
 from kdmri import quality
 from kdmri.bundle import Manifest
 
 DATA = {
-    "brain": "open_ms_data (Lesjak et al. 2016/2017, University of Ljubljana; CC-BY), studyforrest, "
-    "datalad/example-dicom-structural (ODC-PDDL-1.0), neurolabusc/dcm_qa_uih (BSD-2-Clause), FNNDSC/data (Apache-2.0)",
-    "cardiac": "Sunnybrook Cardiac Data, as in SegNetCMR (images public domain, repository MIT)",
-    "spine": "spinalcordtoolbox tutorial and testing data (MIT; CC-BY-4.0 upstream, spine-generic)",
+    "brain": "T1, T2 and FLAIR; open_ms_data (Lesjak et al. 2016/2017, University of Ljubljana; CC-BY), "
+    "studyforrest as in datalad/example-dicom-structural (ODC-PDDL-1.0), neurolabusc/dcm_qa_uih (BSD-2-Clause), "
+    "FNNDSC/data (Apache-2.0)",
+    "cardiac": "bSSFP cine; Sunnybrook Cardiac Data, as in SegNetCMR (images public domain, repository MIT)",
+    "spine": "gradient echo with and without magnetisation transfer, T2*; spinalcordtoolbox tutorial and testing data "
+    "(MIT; CC-BY-4.0 upstream, spine-generic)",
 }
 
 
@@ -35,21 +39,25 @@ def card(manifest: Manifest) -> str:
 
 def _summary(manifest: Manifest) -> str:
     network = "DC-CNN" if manifest.task == "reconstruction" else "VDSR"
-    numbers = ", ".join(f"{value} {key}" for key, value in manifest.architecture.items())
+    size = manifest.architecture
+    cascades = f"{size['cascades']} cascades of " if size["cascades"] > 1 else ""
+    fold = size.get("fold", 1)
+    folded = f", on images folded {fold} x {fold} (pixel unshuffle)" if fold > 1 else ""
     origin = f"Distilled from {manifest.distilled_from}." if manifest.distilled_from else "Trained on the truth alone."
+    layers = f"{cascades}{size['convolutions']} convolutions of {size['channels']} channels{folded}"
     role = manifest.role.capitalize()
-    return f"{role} for {manifest.task}: {network}, {numbers}; {manifest.parameters:,} parameters. {origin}"
+    return f"{role} for {manifest.task}: {network}, {layers}; {manifest.parameters:,} parameters. {origin}"
 
-
-SIMULATION = {
-    "reconstruction": "simulated phase, coils, noise and undersampling",
-    "super-resolution": "truncated k-space",
-}
 
 LIMITS = """Diagnosis without review by a radiologist who knows that the image is machine-made. Not a medical device; no
-clinical validation was done. Trained on magnitude images with {simulation}, not on raw data, and
-within these ranges only: {seen}. No knee, abdomen or breast was seen, no contrast other than those of
-the data below, no pathology but multiple sclerosis and cardiac disease. Fine structure may be missing or invented."""
+clinical validation was done. Fine structure may be missing or invented.
+
+Trained on magnitude images with simulated measurements, not on raw data:
+
+{seen}
+
+No knee, abdomen or breast was seen, no contrast but those of the data below, no pathology but multiple sclerosis and
+cardiac disease."""
 
 TRAINING = """Recipes of `training/recipes/`, each going on from the one before; one or two CPU cores shared with other
 work, bfloat16; `training_log.jsonl` is the log of the runs. The score is PSNR in dB on validation examples (bright
@@ -63,10 +71,27 @@ Data, train split by subject:
 
 
 def _limits(manifest: Manifest) -> str:
-    simulation = SIMULATION[manifest.task]
-    return LIMITS.format(
-        simulation=simulation, seen=", ".join(f"{key} {value}" for key, value in manifest.trained_on.items())
-    )
+    described = _simulated_scans if manifest.task == "reconstruction" else _truncated_images
+    return LIMITS.format(seen="\n".join(f"- {line}" for line in described(manifest.trained_on)))
+
+
+def _simulated_scans(trained: dict[str, Any]) -> list[str]:
+    """What training.data.Simulation drew, in words."""
+    low, high = trained["accelerations"]
+    coils, share = trained["coils"], trained["multi_coil"]
+    return [
+        f"acceleration {low:g} to {high:g}: random, equally spaced and variable-density lines around a sampled centre",
+        f"{min(trained['columns'])} to {max(trained['columns'])} phase-encode columns",
+        f"one coil, or {coils} in {share:.0%} of the batches",
+        f"noise with a standard deviation of up to {trained['noise']:g} of the bright tissue",
+        f"a smooth phase with local deviations of up to {trained['phase_ripple']:g} rad",
+        f"coil shading: logarithm of the brightness with a standard deviation of up to {trained['shading']:g}",
+    ]
+
+
+def _truncated_images(trained: dict[str, Any]) -> list[str]:
+    """What training.data.Truncation drew, in words."""
+    return [f"k-space truncated to 1/{scale} of its rows and columns" for scale in sorted(set(trained["scales"]))]
 
 
 def _training(manifest: Manifest) -> str:
@@ -91,13 +116,14 @@ def _scores(manifest: Manifest) -> str:
 
 def _precision(manifest: Manifest) -> list[str]:
     return [
-        f"In {precision} at most {loss:.3f} dB less, over these conditions."
+        f"In reduced precision ({precision}) mean PSNR is at most {loss:.3f} dB lower, in any row of this table."
         for precision, loss in manifest.precision_loss.items()
     ]
 
 
-AGREEMENT = """Set: as above. Means over volumes; the teacher's volume is the reference, its maximum the data range.
-What a service's shadow runs should find, too: its dashboard and its alerts tell drift from the lowest of them.
+AGREEMENT = """The student's images held against the teacher's, not against the truth: same set, means over volumes; the
+teacher's volume is the reference, its maximum the data range. A service's shadow runs should find the same; its
+dashboard and alerts measure drift from the lowest of these figures.
 
 {table}"""
 
@@ -111,8 +137,9 @@ def _agreement(manifest: Manifest) -> list[str]:
 
 
 WARNINGS = """An answer carries `KDMRI-Warning` where its input lies more than {tolerance} octaves (factors of two)
-outside a range below, where its k-space is fully sampled, or where more than {residual:.0%} of what was measured is not
-in the answer (norms). Acceleration below its range is no reason; figures are relative to bright tissue.
+outside a range below, where its k-space is fully sampled, or where more than {residual:.0%} of what was measured (as a
+ratio of norms) is not in the answer. Acceleration below its range is no reason to warn. Noise and intensity (the mean
+of a slice) are relative to bright tissue; contrast is a slice's standard deviation over its mean.
 
 {ranges}"""
 
