@@ -36,20 +36,27 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Recipe:
-    """See recipes/*.toml for the meaning of each number."""
+    """What training/recipes/*.toml say."""
 
     file: str
     """The name of the recipe's file."""
     name: str
     task: Literal["reconstruction", "super-resolution"]
     version: str
+    """Of the bundles, <name>-<role>@<version>, and of the run's folder."""
     seed: int
+    """Of the first weights and of every batch."""
     teacher: dict[str, Any]
     student: dict[str, Any]
+    """Arguments of DCCNN or VDSR."""
     data: Simulation | Undersampling | Truncation
     distillation: dict[str, Any]
+    """teacher_layer and student_layer, numbers (from 1) of the convolutions whose features are compared; imitation, the
+    weight in [0, 1] of the teacher's answer beside the truth."""
     steps: dict[str, int]
+    """Optimiser steps of each stage; 0 leaves it out."""
     optimiser: dict[str, float]
+    """learning_rate, of Adam at its peak."""
     start: dict[str, str] = field(default_factory=dict)
     """By role, the run <name>-<version> whose weights this one goes on from; from scratch without."""
     experiment: Experiment | None = None
