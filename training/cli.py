@@ -7,8 +7,6 @@ import typer
 
 Data = Annotated[Path, typer.Option(help="Folder with volumes/<split>/<anatomy>/*.nii.gz.")]
 Runs = Annotated[Path, typer.Option(help="Folder for checkpoints and logs.")]
-
-
 Models = Annotated[Path, typer.Option(help="Folder of models.")]
 Name = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of one in training/recipes.")]
 
@@ -17,7 +15,7 @@ def train(
     recipe: Name,
     data: Data = Path("../shared/data"),
     runs: Runs = Path("runs"),
-    devices: Annotated[int, typer.Option(help="Processes (CPU) or GPUs; torchrun's number of them.")] = 1,
+    devices: Annotated[int, typer.Option(help="Processes (CPU) or GPUs; under torchrun as many as it starts.")] = 1,
     precision: Annotated[str, typer.Option(help="Fabric's precision: bf16-mixed, 32-true, ...")] = "bf16-mixed",
 ) -> None:
     """Train a teacher and its student, or all students of an experiment; run it again to resume."""
@@ -29,7 +27,7 @@ def train(
     from training.run import run
 
     chosen = recipes.load(recipe)
-    # Static: transfer of attention leaves the last convolution without a gradient, in every step the same one.
+    # A static graph: attention transfer leaves some convolutions without a gradient, the same ones in every step.
     strategy = DDPStrategy(static_graph=True) if devices > 1 else "auto"
     fabric = Fabric(accelerator="auto", devices=devices, strategy=strategy, precision=precision)
     fabric.launch()

@@ -22,7 +22,7 @@ Objective = Callable[[nn.Module, Any], Tensor]
 
 
 class Lessons:
-    """What a frozen teacher can be asked on a batch."""
+    """A frozen teacher, and the losses by which a student learns from it."""
 
     def __init__(self, recipe: Recipe, teacher: nn.Module, fabric: Fabric) -> None:
         self.recipe, self.fabric = recipe, fabric
@@ -38,7 +38,7 @@ class Lessons:
     def inside(
         self, loss: Callable[[Any, Any], Tensor], watch: Callable[[nn.Module, Role], AbstractContextManager[Any]]
     ) -> Objective:
-        """`loss` of what `watch` sees in the student and in the teacher on their way to an answer."""
+        """`loss` of what `watch` sees inside the student and inside the teacher (features, images) on one batch."""
 
         def objective(trained: nn.Module, batch: Any) -> Tensor:
             with torch.no_grad(), self.fabric.autocast(), watch(self.teacher, "teacher") as taught:
@@ -69,7 +69,7 @@ def distil(
 ) -> None:
     """Train the student by attention transfer, then by reconstruction with imitation; checkpoints in folder/<stage>.
 
-    A stage of no steps is left out: a student that goes on from an earlier run has its attention already.
+    A stage of no steps is left out, such as attention transfer for a student that goes on from an earlier run.
     """
     lessons = Lessons(recipe, teacher, fabric)
     attention = lessons.attention()

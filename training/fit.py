@@ -16,8 +16,10 @@ from kdmri.errors import InvalidRequest
 from training.report import Report
 
 CHECKPOINT_SECONDS = 120
+"""Between two writes of last.pt: what a run that is stopped loses at most."""
 VALIDATIONS = 20
 WARM_UP = 100
+"""Steps."""
 REPORTED = 50
 """Steps whose mean loss is reported."""
 
@@ -91,13 +93,13 @@ def fit(
                 writer.add_scalar("loss", mean, step + 1)
                 report.step(step + 1, steps, mean)
         if (step + 1) % max(steps // validations, 1) == 0 or final:
-            value = fabric.broadcast(score(trained))
+            reached = fabric.broadcast(score(trained))
             if writer:
-                writer.add_scalar("validation", value, step + 1)
-                report.validation(step + 1, value, seconds=round(time.monotonic() - started))
-            if value > state["best"]:
-                state["best"] = value
-                fabric.save(best, {"network": trained, "step": step + 1, "score": value})
+                writer.add_scalar("validation", reached, step + 1)
+                report.validation(step + 1, reached, seconds=round(time.monotonic() - started))
+            if reached > state["best"]:
+                state["best"] = reached
+                fabric.save(best, {"network": trained, "step": step + 1, "score": reached})
         if fabric.broadcast(time.monotonic() - saved > CHECKPOINT_SECONDS) or final:
             saved = time.monotonic()
             state["seconds"] = saved - started

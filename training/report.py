@@ -1,4 +1,4 @@
-"""How a long run shows where it is: a progress bar on a terminal, log lines elsewhere, and a log file to commit."""
+"""How a long run shows where it is: a progress bar on a terminal, log lines elsewhere, and a log for the bundle."""
 
 import json
 from pathlib import Path
