@@ -64,9 +64,9 @@ def compare(
     """
     bundles = load_all(models)
     cases: list[tuple[Task, str, Callable[[Model], Run]]] = [
-        ("reconstruction", "1 coil, 256 x 256, 4x", partial(reconstruction, scan(1, 256, 256))),
-        ("reconstruction", "1 coil, 320 x 320, 4x", partial(reconstruction, scan(1, 320, 320))),
-        ("reconstruction", "15 coils, 640 x 368, 4x", partial(reconstruction, scan(15, 640, 368))),
+        ("reconstruction", "1 coil, 256 x 256, 4x", partial(_reconstruction, scan(1, 256, 256))),
+        ("reconstruction", "1 coil, 320 x 320, 4x", partial(_reconstruction, scan(1, 320, 320))),
+        ("reconstruction", "15 coils, 640 x 368, 4x", partial(_reconstruction, scan(15, 640, 368))),
         ("super-resolution", "256 x 256, 2x", partial(_super_resolution, Images(phantom(256, 256)))),
     ]
     rows = []
@@ -88,7 +88,10 @@ def compare(
 
 
 def in_turns(runs: Mapping[Name, Run], repeats: int) -> dict[Name, list[float]]:
-    """Milliseconds of each, warm, one after the other again and again: what else the machine does falls on all."""
+    """Milliseconds of every run of each, `repeats` times after a warm-up.
+
+    They take turns, so that whatever else the machine does falls on all of them alike.
+    """
     for run in runs.values():
         run()
     found: dict[Name, list[float]] = {name: [] for name in runs}
@@ -101,12 +104,11 @@ def in_turns(runs: Mapping[Name, Run], repeats: int) -> dict[Name, list[float]]:
 
 
 def ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
-    """Of pairs that were measured one after the other."""
+    """How many times as long the slow one took, for each pair that `in_turns` measured one after the other."""
     return [one / other for one, other in zip(slow, fast, strict=True)]
 
 
-def reconstruction(kspace: KSpace, model: Model) -> Run:
-    """What a service does with k-space once it is read."""
+def _reconstruction(kspace: KSpace, model: Model) -> Run:
     return partial(Reconstructor(model).reconstruct, kspace)
 
 
@@ -115,7 +117,10 @@ def _super_resolution(images: Images, model: Model) -> Run:
 
 
 def scan(coils: int, rows: int, columns: int, *, acceleration: float = 4) -> KSpace:
-    """The Shepp-Logan head seen by coils of smooth random sensitivities, with noise."""
+    """One slice, undersampled by random lines: the Shepp-Logan head seen by coils of smooth random sensitivities.
+
+    Noise has a standard deviation of 0.001 in both parts of a sample, the head a maximum of about 1.
+    """
     rng = np.random.default_rng(0)
     lines = random_mask(columns, acceleration, centre_lines(columns, acceleration), rng)
     image = torch.from_numpy(phantom(rows, columns))[0].to(torch.complex64)

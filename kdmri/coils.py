@@ -22,8 +22,9 @@ def combine(coil_images: CoilImages, sensitivities: CoilImages) -> Image:
 
 
 ENERGY = 0.999
-"""Share of the calibration that virtual coils keep. On 16-coil raw data at 4x and 8x this costs 0.06 to 0.15 dB against
-all coils, with two thirds of their number; on 32 coils and few central lines it gains 2 dB (docs/formats.md)."""
+"""Share of the calibration samples' energy that virtual coils keep. On 16-coil raw data at 4x and 8x this costs 0.06 to
+0.15 dB against all coils, with two thirds of their number; on 32 coils and few central lines it gains 2 dB
+(docs/formats.md)."""
 
 
 def compression(
@@ -31,9 +32,9 @@ def compression(
 ) -> Complex[Tensor, "virtual coil"]:
     """Orthonormal rows that keep the given share of the samples' energy in as few virtual coils as possible.
 
-    Principal components of the samples over all slices (Buehrer et al. 2007): of the calibration region they ask for
-    fewer coils than of all samples, for there is more signal and less noise. With `coils`, so many, or as many as there
-    are. Raises ValueError unless 0 < energy <= 1.
+    The principal components of the samples over all slices (Buehrer et al. 2007). Of the calibration region alone fewer
+    are needed than of the whole of k-space: it has more signal and less noise. `coils` asks for that many virtual coils
+    instead, whatever they keep; there are never more than receive coils. Raises ValueError unless 0 < energy <= 1.
     """
     if not 0 < energy <= 1:
         raise ValueError(f"expected a share of energy in (0, 1], got {energy}")
@@ -64,7 +65,8 @@ def sensitivities(
         threshold: share of the largest singular value below which a direction is noise. On raw data at 4x, smaller
             ones gain up to 0.3 dB where the calibration is clean, and let ghosts through where it is noisy; 0.03 with
             patches of 6 loses 0.4 to 0.9 dB, without a sampled centre 6 dB (docs/decisions/0004).
-        iterations: of the power method; it starts from low-resolution coil images, near the answer.
+        iterations: of the power method that finds the eigenvector. It starts from low-resolution coil images, which
+            are close to it.
     """
     if kspace.shape[1] == 1:
         return torch.ones_like(kspace)
@@ -89,14 +91,14 @@ def sensitivities(
 
 
 def _patch(extent: slice, kernel: int) -> int:
-    """The patch's size along an axis: two places at least, where the region is so narrow."""
+    """The patch's size along an axis: `kernel`, or less in a narrow region, so that at least two patches fit."""
     return max(1, min(kernel, extent.stop - extent.start - 1))
 
 
 GRID = 64
-"""Rows and columns at most at which eigenvectors are computed; between them they are interpolated. Patches of 4 x 4
-make the operator a sum of waves of up to three periods over the field of view: 21 points or more to a period. On raw
-files at 4x and 8x 0.02 dB at most, up or down, against eigenvectors at every pixel (docs/decisions/0004)."""
+"""Eigenvectors are computed at this many rows and columns at most, and interpolated between them. With patches of 4 x 4
+the operator is a sum of waves of up to three periods over the field of view, so that a period has 21 points or more.
+Against eigenvectors at every pixel images of raw files at 4x and 8x change by 0.02 dB at most (docs/decisions/0004)."""
 
 CALIBRATION_SIZE = 24
 """More samples cost time and, for maps this smooth, add nothing (BART's ecalib takes as many)."""
@@ -148,7 +150,7 @@ def _interpolated(maps: Complex[Tensor, "coil r c"], shape: tuple[int, int]) -> 
         return maps
     down, along = (_cubic(fine, few, maps.device) for fine, few in zip(shape, maps.shape[1:], strict=True))
     wide = maps @ along.to(maps.dtype).T
-    # Real weights and numbers side by side: one matrix product, already in order.
+    # Real and imaginary parts side by side: one matrix product with real weights, its result already in order.
     planes = (down @ torch.view_as_real(wide).flatten(-2)).unflatten(-1, (shape[1], 2))
     power = planes.square().sum(dim=0).sum(dim=-1, keepdim=True)
     return torch.view_as_complex(planes * power.clamp(min=1e-12).rsqrt())
@@ -172,7 +174,7 @@ def _principal(images: Complex[Tensor, "coil row column"]) -> Complex[Tensor, "c
 
 def _unit(images: Complex[Tensor, "coil row column"]) -> Complex[Tensor, "coil row column"]:
     """Vectors over the coils at unit length; where there is nothing, all coils alike."""
-    # Real numbers side by side: reductions of complex ones along the first axis take ten times as long.
+    # As pairs of real numbers: reducing complex ones along the first axis takes ten times as long.
     parts = torch.view_as_real(images)
     largest = parts.abs().amax(dim=(0, -1))[..., None]
     scaled = parts / torch.where(largest > 0, largest, 1)

@@ -30,9 +30,10 @@ def of_images(images: Images) -> KSpace:
 
 
 def undersampled(full: KSpace, acceleration: float, *, mask: str = "random", seed: int = 0) -> KSpace:
-    """`full` with the lines of one mask kept in every slice; 8% central lines at 4x, 4% at 8x.
+    """`full` with the lines of one of `sampling.MASKS` kept in every slice; 8% central lines at 4x, 4% at 8x.
 
-    Raises UnsupportedInput where lines are missing already, since acceleration would then mean something else.
+    What it says of patient and study is left out, and a calibration scan of its own. Raises UnsupportedInput where
+    lines are missing already, since acceleration would then mean something else.
     """
     if not full.mask.all():
         raise UnsupportedInput(f"expected fully sampled k-space, got acceleration {full.acceleration:.2f}")
