@@ -16,6 +16,8 @@ ROLES: tuple[Role, ...] = ("student", "teacher")
 
 MANIFEST = "manifest.json"
 CONSISTENCY = "data_consistency.pt"
+FORMAT: Literal[2] = 2
+"""Of bundles. In format 1 data consistency took the samples of every coil; now it takes the zero-filled image."""
 
 
 def cascade_file(number: int) -> str:
@@ -28,6 +30,8 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    format: Literal[2]
+    """FORMAT: what the runtime must know of the files."""
     name: str
     version: str
     task: Task

@@ -60,7 +60,10 @@ def test_a_file_outside_the_folder_is_refused(copied: Path) -> None:
         load(copied)
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "expected manifest.json"), ("{", "document"), ("{}", "name")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "expected manifest.json"), ("{", "document"), ("{}", "format"), ('{"format": 1}', "format")],
+)
 def test_a_bad_manifest_is_refused(copied: Path, content: str | None, message: str) -> None:
     (copied / MANIFEST).unlink() if content is None else (copied / MANIFEST).write_text(content)
     with pytest.raises(CorruptBundle, match=message):

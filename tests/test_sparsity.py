@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from kdmri.consistency import encode, prepared
-from kdmri.fourier import ifft2c
+from kdmri.coils import combine, expand
+from kdmri.consistency import fft_order
+from kdmri.fourier import fft2c, ifft2c
 from kdmri.records import KSpace
 from kdmri.sparsity import KNEE, LEAST, LEVELS, PER_NOISE, _denoised, _haar, _unhaar, sparse_fit
 from tests.scans import maps, phantom, scan
@@ -20,10 +21,11 @@ def noise(*shape: int, seed: int) -> torch.Tensor:
 
 
 def problem(measured: KSpace) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Samples and mask as `prepared`, and the true sensitivities."""
+    """The zero-filled image, the mask in the FFT's order, and the true sensitivities."""
     mask = torch.from_numpy(measured.mask.astype(np.float32)).unsqueeze(1)
     coils, rows, columns = measured.samples.shape[1:]
-    return *prepared(ifft2c(torch.from_numpy(measured.samples)), mask), maps(coils, rows, columns)[None]
+    sensitivities = maps(coils, rows, columns)[None]
+    return combine(ifft2c(torch.from_numpy(measured.samples)), sensitivities), fft_order(mask), sensitivities
 
 
 def fitted(measured: KSpace, deviation: float, guide: torch.Tensor | None = None) -> torch.Tensor:
@@ -41,8 +43,9 @@ def wavelets(image: torch.Tensor) -> list[torch.Tensor]:
 
 def cost(measured: KSpace, image: torch.Tensor, threshold: float) -> float:
     """What the fit makes small, with the wavelets of one shift."""
-    samples, mask, sensitivities = problem(measured)
-    missed = mask * (samples - encode(image, mask, sensitivities))
+    *_, sensitivities = problem(measured)
+    mask = torch.from_numpy(measured.mask.copy())
+    missed = torch.from_numpy(measured.samples) - mask * fft2c(expand(image, sensitivities))
     return float(missed.abs().square().sum() / 2 + threshold * sum(w.abs().sum() for w in wavelets(image)))
 
 
@@ -111,9 +114,9 @@ def test_slices_do_not_see_each_other() -> None:
     slices = [scan(phantom(48, 40), coils=COILS, acceleration=2, noise=n).samples for n in (0.0, 0.1)]
     mask = scan(phantom(48, 40), coils=COILS, acceleration=2).mask
     deviations = torch.tensor([LEAST, 0.1])
-    samples, pattern, sensitivities = problem(KSpace(np.concatenate(slices), mask, (48, 40)))
-    together = sparse_fit(samples, pattern, sensitivities, noise=deviations)
+    zero_filled, pattern, sensitivities = problem(KSpace(np.concatenate(slices), mask, (48, 40)))
+    together = sparse_fit(zero_filled, pattern, sensitivities, noise=deviations)
     for number in range(2):
         part = slice(number, number + 1)
-        alone = sparse_fit(samples[part], pattern, sensitivities, noise=deviations[part])
+        alone = sparse_fit(zero_filled[part], pattern, sensitivities, noise=deviations[part])
         assert_allclose(together[part], alone, atol=1e-5)

@@ -98,7 +98,7 @@ def _undersampled(truth: Volume, acceleration: int, centre_lines: int) -> Measur
     kspace = mask * fft2c(torch.from_numpy(truth).to(torch.complex64))[:, None]
     zero_filled = ifft2c(kspace)[:, 0]
     scale = intensity_scale(zero_filled)
-    return Measured(truth, (zero_filled / scale, kspace / scale[:, None], mask, torch.ones_like(kspace)), scale)
+    return Measured(truth, (zero_filled / scale, mask, torch.ones_like(kspace)), scale)
 
 
 def volumes(experiment: Experiment, data: Path, split: str) -> Iterator[tuple[str, Volume]]:

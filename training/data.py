@@ -94,7 +94,6 @@ class Measurement:
     """A batch for DCCNN, scaled so that bright tissue is about 1."""
 
     zero_filled: Complex[Tensor, "batch row column"]
-    kspace: Complex[Tensor, "batch coil row column"]
     mask: Float[Tensor, "batch 1 row column"]
     sensitivities: Complex[Tensor, "batch coil row column"]
     target: Complex[Tensor, "batch row column"]
@@ -103,9 +102,9 @@ class Measurement:
         """The same on a device."""
         return Measurement(**{name: value.to(device) for name, value in vars(self).items()})
 
-    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
         """The arguments of DCCNN."""
-        return self.zero_filled, self.kspace, self.mask, self.sensitivities
+        return self.zero_filled, self.mask, self.sensitivities
 
 
 def measure(
@@ -120,7 +119,7 @@ def measure(
     kspace = mask * (full + noise * _complex_normal(full.shape, rng))
     zero_filled = combine(ifft2c(kspace), sensitivities)
     scale = intensity_scale(zero_filled)
-    return Measurement(zero_filled / scale, kspace / scale[:, None], mask, sensitivities, image / scale)
+    return Measurement(zero_filled / scale, mask, sensitivities, image / scale)
 
 
 def reconstruction_batch(slices: Slices, simulation: Simulation, rng: Generator) -> Measurement:

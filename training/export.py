@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kdmri.bundle import CONSISTENCY, MANIFEST, Bundle, Manifest, cascade_file, load, sha256
+from kdmri.bundle import CONSISTENCY, FORMAT, MANIFEST, Bundle, Manifest, cascade_file, load, sha256
 from kdmri.coils import combine
-from kdmri.consistency import DataConsistency, prepared
+from kdmri.consistency import DataConsistency, fft_order
 from kdmri.fourier import fft2c, ifft2c
 from kdmri.records import Images, KSpace
 from kdmri.resampling import as_complex, measured_band, upsample
@@ -110,6 +110,7 @@ def export(recipe: Recipe, role: Role, runs: Path, data: Path, models: Path) -> 
 def _described(recipe: Recipe, role: Role, network: nn.Module, folder: Path, stages: list[dict[str, Any]]) -> Manifest:
     numbers = recipe.teacher if role == "teacher" else recipe.student
     return Manifest(
+        format=FORMAT,
         name=f"{recipe.name}-{role}",
         version=recipe.version,
         task=recipe.task,
@@ -181,7 +182,7 @@ def _reconstruction_parity(network: nn.Module, model: Model, shape: tuple[int, i
     samples, pattern, maps = next(measurements(kspace, torch.device("cpu")))
     start = combine(ifft2c(samples), maps)
     scale = intensity_scale(start)
-    image = network(start / scale, samples / scale[:, None], pattern, maps) * scale
+    image = network(start / scale, pattern, maps) * scale
     return _relative(answer, finished(image, samples, pattern, maps))
 
 
@@ -196,8 +197,7 @@ def _enlargement_parity(network: nn.Module, model: Model, shape: tuple[int, int]
     band = measured_band(shape, scale).float()[None, None]
     detailed = as_complex(network(start.real))
     maps = torch.ones_like(start).unsqueeze(1)
-    measured, mask = prepared(start.unsqueeze(1), band)
-    expected = DataConsistency()(detailed, measured, mask, maps, torch.ones(())).real * unit
+    expected = DataConsistency()(detailed, start, fft_order(band), maps, torch.ones(())).real * unit
     return _relative(answer, expected)
 
 

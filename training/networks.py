@@ -9,8 +9,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
-from kdmri.consistency import DataConsistency, prepared
-from kdmri.fourier import ifft2c
+from kdmri.consistency import DataConsistency, fft_order
 
 Feature = Float[Tensor, "batch channel row column"]
 
@@ -73,16 +72,15 @@ class DCCNN(nn.Module):
     def forward(
         self,
         image: Complex[Tensor, "batch row column"],
-        kspace: Complex[Tensor, "batch coil row column"],
         mask: Float[Tensor, "batch 1 row column"],
         sensitivities: Complex[Tensor, "batch coil row column"],
     ) -> Complex[Tensor, "batch row column"]:
-        """Reconstruct from the zero-filled image and its measurement; see kdmri.consistency for the arguments."""
-        measured, pattern = prepared(ifft2c(kspace), mask)
+        """Reconstruct from the zero-filled image, the centred mask and the sensitivities."""
+        zero_filled, pattern = image, fft_order(mask)
         for denoiser in self.cascades:
             planes = torch.view_as_real(image).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
             denoised = denoiser(planes).float().permute(0, 2, 3, 1).contiguous()
-            image = self.consistency(torch.view_as_complex(denoised), measured, pattern, sensitivities, self.step)
+            image = self.consistency(torch.view_as_complex(denoised), zero_filled, pattern, sensitivities, self.step)
         return image
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Complex
 from torch import Tensor
 
 from kdmri.coils import calibrated, central, combine, compress, compression, expand, sensitivities
-from kdmri.consistency import prepared
+from kdmri.consistency import fft_order
 from kdmri.errors import UnsupportedInput
 from kdmri.fourier import centre_crop, fft2c, ifft2c
 from kdmri.quality import noise
@@ -44,7 +44,7 @@ class Reconstructor:
         for image, batch in self._answers(kspace, coils, stage):
             parts.append(centre_crop(image, kspace.image_shape).abs().cpu())
             with stage("data_consistency"), torch.inference_mode():
-                unexplained += _power(residual(image, *batch))
+                unexplained += residual(image, *batch)
                 measured += _power(batch[0])
         return Images(torch.cat(parts).numpy(), kspace.geometry, (unexplained / (measured or 1)) ** 0.5)
 
@@ -68,16 +68,15 @@ class Reconstructor:
     ) -> Complex[Tensor, "slice row column"]:
         """The network's images: denoisers and data consistency by turns, before they are `finished`."""
         with stage("data_consistency"):
-            coil_images = ifft2c(samples)
-            image = combine(coil_images, maps)
-            scale = intensity_scale(image)
-            image = image / scale
-            measured, pattern = prepared(coil_images / scale[:, None], mask)
+            start = backprojected(samples, maps)
+            scale = intensity_scale(start)
+            image = start = start / scale
+            pattern = fft_order(mask)
         for denoiser in self.model.denoisers:
             with stage("denoise"):
                 image = torch.view_as_complex(denoiser(torch.view_as_real(image)))
             with stage("data_consistency"):
-                image = self.model.consistency(image, measured, pattern, maps, self.model.step)
+                image = self.model.consistency(image, start, pattern, maps, self.model.step)
         return image * scale
 
 
@@ -97,21 +96,30 @@ def fitted(
     samples: Tensor, mask: Tensor, maps: Tensor, *, guide: Tensor | None = None
 ) -> Complex[Tensor, "slice row column"]:
     """`sparse_fit` in the units of the samples."""
-    coil_images = ifft2c(samples)
-    scale = intensity_scale(combine(coil_images, maps))
-    measured, pattern = prepared(coil_images / scale[:, None], mask)
+    start = backprojected(samples, maps)
+    scale = intensity_scale(start)
     deviation = torch.tensor([noise(coils) for coils in samples], device=samples.device) / scale.flatten()
     guide = None if guide is None else guide / scale
-    return sparse_fit(measured, pattern, maps, noise=deviation, guide=guide) * scale
+    return sparse_fit(start / scale, fft_order(mask), maps, noise=deviation, guide=guide) * scale
 
 
-def residual(image: Complex[Tensor, "slice row column"], samples: Tensor, mask: Tensor, maps: Tensor) -> Tensor:
-    """A x - y, on the sampled positions."""
-    return mask * fft2c(expand(image, maps)) - samples
+def backprojected(samples: Tensor, maps: Tensor) -> Complex[Tensor, "slice row column"]:
+    """A^H y, coil after coil as in `consistency.normal`."""
+    image = torch.zeros_like(samples[:, 0])
+    for coil in range(maps.shape[1]):
+        image.addcmul_(maps[:, coil].conj(), ifft2c(samples[:, coil]))
+    return image
+
+
+def residual(image: Complex[Tensor, "slice row column"], samples: Tensor, mask: Tensor, maps: Tensor) -> float:
+    """|A x - y|^2, on the sampled positions."""
+    coils = range(maps.shape[1])
+    return sum(_power(mask[:, 0] * fft2c(maps[:, coil] * image) - samples[:, coil]) for coil in coils)
 
 
 def _power(samples: Tensor) -> float:
-    return float(samples.abs().square().sum())
+    """Sum of squares of complex numbers."""
+    return float(torch.view_as_real(samples).square().sum())
 
 
 @torch.inference_mode()

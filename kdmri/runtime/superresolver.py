@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kdmri.consistency import prepared
+from kdmri.consistency import fft_order
 from kdmri.errors import InvalidRequest
 from kdmri.records import Images
 from kdmri.resampling import as_complex, measured_band, upsample
@@ -42,9 +42,9 @@ class SuperResolver:
             image = upsample(pixels, scale)
             unit = intensity_scale(image)
             image = image / unit
-            band = measured_band((pixels.shape[-2], pixels.shape[-1]), scale).to(image)[None, None]
-            measured, mask = prepared(as_complex(image).unsqueeze(1), band)
-            one_coil = torch.ones_like(measured[:1])
+            measured = as_complex(image)
+            mask = fft_order(measured_band((pixels.shape[-2], pixels.shape[-1]), scale).to(image)[None, None])
+            one_coil = torch.ones_like(measured[:1, None])
         for denoiser in self.model.denoisers:
             with stage("denoise"):
                 image = denoiser(image.unsqueeze(-1)).squeeze(-1)
