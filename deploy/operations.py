@@ -1,7 +1,7 @@
 """docs/operations.md from a run: `python deploy/operations.py ../shared/data [THREADS]`, about ten minutes.
 
 Starts the service with every answer shadowed and a Prometheus, sends every slice of the test split as k-space
-undersampled 4 and 8 times, DICOM, files that can't be read and a crowd, and writes what Prometheus has to say.
+undersampled 4 and 8 times, DICOM among them, files that can't be read and a crowd, and writes what Prometheus says.
 Needs Prometheus and matplotlib installed. One thread an inference measures best on a machine that does other work too.
 """
 
@@ -31,8 +31,8 @@ SCRAPE = 5
 CROWD = 12
 LIKE_BENCHMARK = {"reconstruct": 40, "super_resolve": 8}
 """Requests for the speed-up that is held against the benchmark's."""
-REPEATS = 5
-"""Of the benchmark."""
+BETWEEN = 8
+"""Slices of k-space to one DICOM object."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,21 @@ class Client:
         return self.http.get("/metrics").text
 
 
+def dicoms(data: Path) -> list[bytes]:
+    """A series of 256 x 256."""
+    return [file.read_bytes() for file in sorted((data / "dicom" / "t1_sagittal_series").glob("*.dcm"))]
+
+
 def shadow_phase(client: Client, data: Path, anatomy: str, acceleration: int) -> Phase:
-    """Every slice once, to one role in turn; the other shadows it."""
-    start = client.seen()
+    """Every slice once, to one role in turn, and now and then an image to super-resolve."""
+    start, objects = client.seen(), dicoms(data)
     number = 0
     for number, images in enumerate(traffic.slices_of(data, anatomy), start=1):
         body = traffic.kspace_file(images, acceleration, seed=number)
         client.send("reconstruct", traffic.ROLES[number % 2], body)
+        if number % BETWEEN == 1:
+            place = number // BETWEEN
+            client.send("super_resolve", traffic.ROLES[place % 2], objects[place % len(objects)])
     return Phase(f"{anatomy} {acceleration}x", number, start, client.seen())
 
 
@@ -93,10 +101,10 @@ def benchmark_phase(client: Client, data: Path) -> Phase:
     """The benchmark's sizes: 256 x 256 at 4x, and 256 x 256 to 512 x 512. The shadow runs each by both roles."""
     start = client.seen()
     slices = [images for images in traffic.slices_of(data, "cardiac") if images.pixels.shape[1:] == (256, 256)]
-    dicoms = sorted((data / "dicom" / "t1_sagittal_series").glob("*.dcm"))
+    objects = dicoms(data)
     bodies = {
         "reconstruct": lambda number: traffic.kspace_file(slices[number % len(slices)], 4, seed=number),
-        "super_resolve": lambda number: dicoms[number % len(dicoms)].read_bytes(),
+        "super_resolve": lambda number: objects[number % len(objects)],
     }
     for operation, count in LIKE_BENCHMARK.items():
         for number in range(count):
@@ -115,7 +123,7 @@ def crowd(client: Client, data: Path) -> None:
 
 def benched(threads: int, backend: str) -> list[benchmark.Comparison]:
     """What `kdmri bench` measures on this machine, with the service's threads and back end."""
-    return benchmark.compare(live.MODELS, repeats=REPEATS, threads=threads, backends=[backend])
+    return benchmark.compare(live.MODELS, threads=threads, backends=[backend])
 
 
 def main(data: Path, threads: int | None = None) -> None:
@@ -131,6 +139,9 @@ def main(data: Path, threads: int | None = None) -> None:
     ):
         client = Client(http, prometheus)
         traffic.mixed(http)
+        # From here on each request waits for its shadow run: none is dropped while the first ones load their models.
+        both = 2 * len(traffic.ROLES)
+        live.until(lambda: client.shadowed() >= both, seconds=300, what="the first shadow runs")
         start = client.seen()
         shadow = [
             shadow_phase(client, data, anatomy, acceleration)

@@ -25,10 +25,10 @@ Written by `deploy/operations.py` from a run on {date}: one service with every a
 (`KDMRI_SHADOW_RATE=1`), one Prometheus with this project's rules,
 {machine}.
 The traffic: every slice of the test split that is not air, once at 4x and once at 8x, by one role in turn and shadowed
-by both; then requests of the benchmark's sizes; then bursts of twelve requests at a time on a queue of four, with
-files that can't be read among them. The slices are magnitude images of patients and volunteers that no model was
-trained on; their k-space is simulated (one coil, no phase, `kdmri undersample`), so nothing here is raw-data
-performance.
+by both, with a DICOM image to super-resolve after every eighth; then requests of the benchmark's sizes; then bursts of
+twelve requests at a time on a queue of four, with files that can't be read among them. The slices are magnitude images
+of patients and volunteers that no model was trained on; their k-space is simulated (one coil, no phase,
+`kdmri undersample`), so nothing here is raw-data performance.
 
 """
 PANELS = {
@@ -136,12 +136,11 @@ def speedups(run: pictures.Run, seen: Phase, benchmark: Sequence[Comparison]) ->
     panel = {labels["operation"]: value for labels, value in found}
     rows = []
     for operation, case in cases.items():
-        (measured,) = (row.speedup for row in benchmark if row.input == case)
-        ratio = panel[operation] / measured
+        (measured,) = (row for row in benchmark if row.input == case)
+        ratio = panel[operation] / measured.speedup
         verdict = "yes" if abs(ratio - 1) <= TOLERANCE else "**no**"
-        rows.append(
-            [operation, case, f"{panel[operation]:.2f}", f"{measured:.2f}", f"{100 * (ratio - 1):+.0f} %", verdict]
-        )
+        told = f"{measured.speedup:.2f} ({measured.low:.2f} to {measured.high:.2f})"
+        rows.append([operation, case, f"{panel[operation]:.2f}", told, f"{100 * (ratio - 1):+.0f} %", verdict])
     columns = (
         "operation",
         "input",
@@ -154,7 +153,7 @@ def speedups(run: pictures.Run, seen: Phase, benchmark: Sequence[Comparison]) ->
 
 {seen.requests} requests of the benchmark's sizes, each run by both roles in the shadow, as Prometheus saw them: the
 median, read off histogram buckets. The code of `kdmri bench` on the same machine afterwards, with the same threads and
-back end.
+back end: median and quartiles of pairs.
 
 {markdown(columns, rows)}"""
 

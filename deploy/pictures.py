@@ -1,46 +1,26 @@
 """A dashboard drawn from its JSON and from Prometheus' answers: what its reader sees, where no Grafana can run.
 
-Panels stand where the JSON puts them, at 1280 pixels of width, with its titles, units, colours and thresholds.
+Panels stand where the JSON puts them, at 1280 pixels of width, with its titles, units, colours, lines and thresholds.
 """
 
 import json
 import math
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import queries
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, NullFormatter
+from series import COLOURS, INK, Run, lines_of, minutes_of, named
 
+FAINT, EDGE = "#6a737d", "#d8dee4"
 WIDTH, ROW, GAP = 1280, 38, 8
 """Pixels: of a page of 24 columns, of a row, between panels."""
-INK, FAINT, EDGE = "#24292e", "#6a737d", "#d8dee4"
-COLOURS = {"blue": "#3274d9", "orange": "#ff780a", "green": "#37872d", "red": "#c4162a", "transparent": "none"}
-# What Grafana draws lines in where neither a role nor a threshold says otherwise.
-PALETTE = ("#37872d", "#e0b400", "#1f60c4", "#fa6400", "#c4162a", "#8f3bb8", "#0a7d8c", "#96d98d", "#a0522d")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A Prometheus and the seconds since 1970 that a picture shows."""
-
-    prometheus: str
-    start: float
-    end: float
-    scrape_interval: float
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """What Grafana would fill in for this range."""
-        # As Grafana: at least four scrapes, so that a rate has two samples even where one is missed.
-        rate = max(60, 4 * self.scrape_interval)
-        ranges = {"$__rate_interval": f"{rate:.0f}s", "$__range": f"{self.end - self.start:.0f}s"}
-        return queries.VARIABLES | ranges
 
 
 def draw(dashboard: Path, run: Run, picture: Path) -> None:
@@ -96,15 +76,6 @@ def shown(value: float, unit: str, decimals: int | None = None) -> str:
     return number + suffix
 
 
-def named(legend: str, labels: dict[str, str]) -> str:
-    """The legend with a series' labels filled in."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda label: labels.get(label[1], ""), legend)
-
-
-def _colour(name: str) -> str:
-    return COLOURS.get(name, INK)
-
-
 def _steps(panel: dict[str, Any]) -> list[dict[str, Any]]:
     return panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", [])
 
@@ -117,7 +88,7 @@ def _stat(frame: Frame, panel: dict[str, Any], run: Run) -> None:
         passed = [step["color"] for step in _steps(panel) if step["value"] is None or value >= step["value"]]
         at = {"x": (number + 0.5) / len(found), "ha": "center", "transform": frame.box.transAxes}
         text = shown(value, defaults["unit"], defaults.get("decimals"))
-        frame.box.text(s=text, y=0.42, size=13, weight="bold", color=_colour(passed[-1] if passed else "green"), **at)
+        frame.box.text(s=text, y=0.42, size=13, weight="bold", color=COLOURS[passed[-1]], **at)
         if len(found) > 1:
             frame.box.text(s=named(target["legendFormat"], labels), y=0.16, size=8, color=FAINT, **at)
     if not found:
@@ -125,41 +96,44 @@ def _stat(frame: Frame, panel: dict[str, Any], run: Run) -> None:
 
 
 def _timeseries(frame: Frame, panel: dict[str, Any], run: Run) -> None:
-    defaults = panel["fieldConfig"]["defaults"]
-    lines: list[tuple[str, list[float], list[float]]] = []
-    for target in panel["targets"]:
-        found = queries.over_time(run.prometheus, target["expr"], run.variables, start=run.start, end=run.end, step=15)
-        for labels, points in found:
-            minutes = [(time - run.start) / 60 for time, _ in points]
-            lines.append((named(target["legendFormat"], labels), minutes, [value for _, value in points]))
-    longest = max((len(label) for label, *_ in lines), default=0)
-    columns = max(1, int(frame.wide // (5.3 * longest + 36)))
+    defaults, minutes, lines = panel["fieldConfig"]["defaults"], minutes_of(run), lines_of(panel, run)
+    longest = max((len(line.label) for line in lines), default=0)
+    columns = max(1, int(frame.wide // (4.4 * longest + 30)))
     left = 78 if defaults["unit"].startswith("suffix") else 66
     right = 20
     axes = frame.inset(left, right, 28, 32 + 13 * -(-len(lines) // columns))
     if defaults["custom"].get("stacking", {}).get("mode") == "normal" and lines:
-        _stack(axes, lines)
+        heights = [np.nan_to_num(line.values) for line in lines]
+        labels, colours = [line.label for line in lines], [line.colour for line in lines]
+        axes.stackplot(minutes, heights, labels=labels, colors=colours, alpha=0.6)
     else:
-        for number, (label, minutes, values) in enumerate(lines):
-            role = next(
-                (colour for role, colour in {"student": "blue", "teacher": "orange"}.items() if role in label), ""
-            )
-            style = ":" if " card, " in label else "--" if "super_resolve" in label else "-"
-            colour = COLOURS.get(role, PALETTE[number % len(PALETTE)])
-            axes.plot(minutes, values, style, color=colour, label=label, linewidth=1.4)
-    for step in _steps(panel) if "thresholdsStyle" in defaults["custom"] else ():
-        if step["color"] != "transparent":
-            axes.axhline(step["value"], color=_colour(step["color"]), linestyle=":", linewidth=1.2)
+        for line in lines:
+            axes.plot(minutes, line.values, line.style, color=line.colour, label=line.label, linewidth=1.4)
+            # A value between two gaps is a point.
+            known = np.pad(~np.isnan(line.values), 1)
+            alone = known[1:-1] & ~known[:-2] & ~known[2:]
+            axes.plot(minutes[alone], line.values[alone], "o", color=line.colour, markersize=3)
+    if defaults["custom"].get("scaleDistribution", {}).get("type") == "log":
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_minor_formatter(NullFormatter())
     if defaults.get("min") == 0:
-        axes.set_ylim(bottom=0, top=None if any(value > 0 for *_, values in lines for value in values) else 1)
+        axes.set_ylim(bottom=0, top=None if any(np.nanmax(line.values) > 0 for line in lines) else 1)
     if (least := defaults["custom"].get("axisSoftMin")) is not None:
         low, high = axes.get_ylim()
-        axes.set_ylim(min(low, least), max(high, defaults["custom"]["axisSoftMax"]))
+        held = np.concatenate([line.values for line in lines] or [np.zeros(1)])
+        low = least if np.nanmin(held) >= least else low
+        axes.set_ylim(low, max(high, defaults["custom"]["axisSoftMax"]))
+    low, high = axes.get_ylim()
+    for step in _steps(panel) if "thresholdsStyle" in defaults["custom"] else ():
+        # A limit far above all that there is does not squeeze the lines.
+        if step["value"] is not None and low <= step["value"] <= high:
+            axes.axhline(step["value"], color=COLOURS[step["color"]], linestyle=(0, (6, 4)), linewidth=1)
     axes.set_xlim(0, (run.end - run.start) / 60)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda minute, _: f"{minute:.0f} min"))
     axes.xaxis.set_major_locator(MaxNLocator(max(2, int(frame.wide // 65)), integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, defaults["unit"])))
-    axes.yaxis.set_major_locator(_binary(axes) if defaults["unit"] == "bytes" else MaxNLocator(5))
+    if axes.get_yscale() == "linear":
+        axes.yaxis.set_major_locator(_binary(axes) if defaults["unit"] == "bytes" else MaxNLocator(5))
     _finish(axes)
     if lines:
         axes.legend(
@@ -176,15 +150,6 @@ def _binary(axes: Axes) -> MultipleLocator:
     """Powers of two apart, at most five to the axis."""
     low, high = axes.get_ylim()
     return MultipleLocator(2 ** math.ceil(math.log2((high - low) / 5)))
-
-
-def _stack(axes: Axes, lines: list[tuple[str, list[float], list[float]]]) -> None:
-    minutes = sorted({minute for _, times, _ in lines for minute in times})
-    table = [dict(zip(times, values, strict=True)) for _, times, values in lines]
-    heights = [[found.get(minute, 0) for minute in minutes] for found in table]
-    clean = [[0 if math.isnan(value) else value for value in row] for row in heights]
-    colours = [PALETTE[number % len(PALETTE)] for number in range(len(lines))]
-    axes.stackplot(minutes, clean, labels=[label for label, _, _ in lines], colors=colours, alpha=0.6)
 
 
 def _bargauge(frame: Frame, panel: dict[str, Any], run: Run) -> None:
@@ -208,7 +173,7 @@ def _table(frame: Frame, panel: dict[str, Any], run: Run) -> None:
     rows = [{label: text for label, text in labels.items() if label not in hidden} for labels, _ in found]
     columns = sorted({label for row in rows for label in row}, key=lambda label: order.get(label, len(order)))
     # A narrow panel scrolls sideways in Grafana; here it shows what fits.
-    columns = columns[: max(1, int(frame.wide // 125))]
+    columns = columns[: max(1, int(frame.wide // 104))]
     for line, row in enumerate([dict(zip(columns, columns, strict=True)), *rows]):
         for number, column in enumerate(columns):
             x, y = (12 + number * (frame.wide - 16) / len(columns)) / frame.wide, 1 - (40 + 24 * line) / frame.high

@@ -1,7 +1,7 @@
 """Is it full, and of what: places in the queue, model time, processors, memory."""
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from panels import RECENT, WHOLE, figure, graph, limits, models, page, quantile
+from panels import RECENT, RED, WHOLE, figure, graph, limits, models, page, quantile
 
 SERVICE = 'job="kdmri"'
 WAITING, PLACES, RUNNING = "sum(kdmri_queue_depth)", "sum(kdmri_queue_capacity)", "sum(kdmri_in_progress)"
@@ -108,7 +108,7 @@ def dashboard() -> Dashboard:
                 {"turned away": turned_away("rate", RECENT)},
                 unit="reqps",
                 width=12,
-            ),
+            ).override_by_name("turned away", [RED]),
             graph(
                 "Processor",
                 "Cores in use by each instance of the service.",
@@ -133,6 +133,7 @@ def dashboard() -> Dashboard:
                 },
                 unit="bytes",
                 width=8,
+                at_least=(0, 2**30),
             ),
             models(width=24),
         ],

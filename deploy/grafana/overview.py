@@ -2,10 +2,27 @@
 
 from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from panels import CHOSEN, RECENT, WHOLE, figure, graph, limits, models, page, quantile, stacked
+from panels import (
+    CHOSEN,
+    RECENT,
+    WHOLE,
+    alarm,
+    figure,
+    graph,
+    limits,
+    lines_at,
+    models,
+    page,
+    painted,
+    quantile,
+    stacked,
+)
+
+from kdmri.quality import RESIDUAL, TOLERANCE
 
 REQUESTS, REQUEST, SLICES = "kdmri_requests_total", "kdmri_request_duration_seconds", "kdmri_slices_total"
 OPERATION = 'operation=~"$operation"'
+SLOW = alarm("KdmriRequestsSlow")
 
 
 def dashboard() -> Dashboard:
@@ -45,7 +62,7 @@ def dashboard() -> Dashboard:
                 legend="errors",
                 unit="percentunit",
                 width=4,
-            ).thresholds(limits((None, "green"), (0.01, "orange"), (0.05, "red"))),
+            ).thresholds(limits((None, "green"), (alarm("KdmriErrors") / 5, "orange"), (alarm("KdmriErrors"), "red"))),
             figure(
                 "95th percentile",
                 "Of twenty requests one took longer.",
@@ -53,7 +70,7 @@ def dashboard() -> Dashboard:
                 legend="{{operation}}",
                 unit="s",
                 width=6,
-            ).thresholds(limits((None, "green"), (10, "orange"), (60, "red"))),
+            ).thresholds(limits((None, "green"), (SLOW / 6, "orange"), (SLOW, "red"))),
             figure(
                 "Up for",
                 "Time since the youngest instance started.",
@@ -71,12 +88,19 @@ def dashboard() -> Dashboard:
                     width=12,
                 )
             ),
-            graph(
-                "Error ratio",
-                "4xx: the client's (unreadable file, unknown role). 5xx: ours, a full queue included.",
-                {f"{digit}xx": share(digit, RECENT) for digit in "45"},
-                unit="percentunit",
-                width=12,
+            lines_at(
+                painted(
+                    graph(
+                        "Error ratio",
+                        "4xx: the client's (unreadable file, unknown role). 5xx: ours, a full queue included. An alert "
+                        "fires where those other than a full queue are above the line.",
+                        {f"{digit}xx": share(digit, RECENT) for digit in "45"},
+                        unit="percentunit",
+                        width=12,
+                    ),
+                    "status",
+                ),
+                (alarm("KdmriErrors"), "red"),
             ),
             *(latency(percent) for percent in (50, 95, 99)),
             graph(
@@ -87,13 +111,18 @@ def dashboard() -> Dashboard:
                 width=12,
             ),
             models(width=12),
-            graph(
-                "Not in keeping with what was measured",
-                "Data-consistency residual: share of the measured k-space that is not in the answer, 95th percentile. "
-                "A rise means inputs that the model can't explain.",
-                {"{{role}} {{operation}}": quantile(0.95, "kdmri_quality_residual_ratio", "role, operation")},
-                unit="percentunit",
-                width=6,
+            lines_at(
+                graph(
+                    "Not in keeping with what was measured",
+                    "Data-consistency residual: share of the measured k-space that is not in the answer, 95th "
+                    "percentile. A rise means inputs that the model can't explain; above the line answers carry a "
+                    "warning.",
+                    {"{{role}} {{operation}}": quantile(0.95, "kdmri_quality_residual_ratio", "role, operation")},
+                    unit="percentunit",
+                    width=6,
+                    at_least=(0, 1.2 * RESIDUAL),
+                ),
+                (RESIDUAL, "red"),
             ),
             graph(
                 "Noise of the inputs",
@@ -102,19 +131,27 @@ def dashboard() -> Dashboard:
                 unit="percentunit",
                 width=6,
             ),
-            graph(
-                "Distance from training",
-                "Factors of two by which inputs lie outside the training data, 95th percentile: 0 is inside.",
-                {"{{quantity}}": quantile(0.95, "kdmri_quality_distance_octaves", "quantity", OPERATION)},
-                unit="suffix: oct",
-                width=6,
+            lines_at(
+                graph(
+                    "Distance from training",
+                    "Factors of two by which inputs lie outside the training data, 95th percentile: 0 is inside. Above "
+                    "the line answers carry a warning.",
+                    {"{{quantity}}": quantile(0.95, "kdmri_quality_distance_octaves", "quantity", OPERATION)},
+                    unit="suffix: oct",
+                    width=6,
+                    at_least=(0, 2 * TOLERANCE),
+                ),
+                (TOLERANCE, "red"),
             ),
-            graph(
-                "Answers with a warning",
-                "Share of answers that carry the header KDMRI-Warning.",
-                {"{{operation}}": warned()},
-                unit="percentunit",
-                width=6,
+            lines_at(
+                graph(
+                    "Answers with a warning",
+                    "Share of answers that carry the header KDMRI-Warning. An alert fires above the line.",
+                    {"{{operation}}": warned()},
+                    unit="percentunit",
+                    width=6,
+                ),
+                (alarm("KdmriOutsideTraining"), "red"),
             ),
         ],
     )
@@ -122,12 +159,16 @@ def dashboard() -> Dashboard:
 
 def latency(percent: int) -> timeseries.Panel:
     """Whole requests of both roles."""
-    return graph(
-        f"Latency, p{percent}",
-        f"Whole requests, from the first byte of the upload to the answer: {percent} of 100 took less.",
-        {"{{operation}}": quantile(percent / 100, REQUEST, "operation")},
-        unit="s",
-        width=8,
+    return lines_at(
+        graph(
+            f"Latency, p{percent}",
+            f"Whole requests, from the first byte of the upload to the answer: {percent} of 100 took less. "
+            f"The objective is {SLOW:g} s for 95 of 100.",
+            {"{{operation}}": quantile(percent / 100, REQUEST, "operation")},
+            unit="s",
+            width=8,
+        ),
+        (SLOW, "red"),
     )
 
 

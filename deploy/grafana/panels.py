@@ -1,7 +1,10 @@
 """What the dashboards are made of: PromQL expressions, panels, the frame of a page."""
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
+import yaml
 from grafana_foundation_sdk.builders import bargauge, common, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.models import common as styles
@@ -9,8 +12,17 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="kdmri-prometheus")
+RULES = Path(__file__).parents[1] / "prometheus" / "rules" / "kdmri.yml"
 COLOURS = {"student": "blue", "teacher": "orange"}
+PAINTED = {
+    "role": ("fixed", COLOURS),
+    "operation": ("shades", {"reconstruct": "green", "super_resolve": "purple"}),
+    "status": ("shades", {"2..": "green", "4..": "yellow", "5..": "red"}),
+}
+"""Colours of series by the label that their legends begin with: of one colour, or of shades that tell them apart."""
 CHOSEN = 'operation=~"$operation", role=~"$role"'
+RED = model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": "red"})
+DASHED = model.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 6]})
 DOTTED = model.DynamicConfigValue("custom.lineStyle", {"fill": "dot", "dash": [2, 6]})
 RECENT, WHOLE = "$__rate_interval", "$__range"
 
@@ -30,6 +42,13 @@ def mean(histogram: str, by: str, chosen: str = CHOSEN, window: str = RECENT) ->
     return f"{total} / ({count} > 0)"
 
 
+def alarm(alert: str) -> float:
+    """The value at which a rule fires, for the panels that draw it."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    (expr,) = {rule["expr"] for group in groups for rule in group["rules"] if rule.get("alert") == alert}
+    return float(re.search(r"[<>] (\S+)\s*$", expr)[1])
+
+
 def limits(*steps: tuple[float | None, str]) -> build.ThresholdsConfig:
     """Each colour holds from its value up."""
     thresholds = [model.Threshold(value, colour) for value, colour in steps]
@@ -37,7 +56,7 @@ def limits(*steps: tuple[float | None, str]) -> build.ThresholdsConfig:
 
 
 def figure(title: str, description: str, expr: str, *, legend: str, unit: str, width: int) -> stat.Panel:
-    """One number for the time range shown."""
+    """One number for the time range shown, in the colour of text where no limits are set."""
     return (
         stat.Panel()
         .title(title)
@@ -49,6 +68,8 @@ def figure(title: str, description: str, expr: str, *, legend: str, unit: str, w
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .color_mode(styles.BigValueColorMode.VALUE)
         .graph_mode(styles.BigValueGraphMode.NONE)
+        # Grafana's own default is red from 80 on.
+        .thresholds(limits((None, "text")))
         .height(4)
         .span(width)
     )
@@ -62,10 +83,11 @@ def graph(
     unit: str,
     width: int,
     at_least: tuple[float, float] | None = None,
+    logarithmic: bool = False,
 ) -> timeseries.Panel:
-    """Lines over time, one query a legend; student and teacher keep their colours, super-resolution is dashed.
+    """Lines over time, one query a legend: roles, operations, statuses in their colours, super-resolution dashed.
 
-    The axis begins at 0, or spans `at_least` a range where given.
+    The axis begins at 0, or spans `at_least` a range, or is logarithmic: then equal ratios are equal distances.
     """
     panel = (
         timeseries.Panel()
@@ -79,21 +101,31 @@ def graph(
         .fill_opacity(8)
         .legend(common.VizLegendOptions().show_legend(True).placement(styles.LegendPlacement.BOTTOM))
         .tooltip(common.VizTooltipOptions().mode(styles.TooltipDisplayMode.MULTI))
-        .override_by_regexp(
-            "/super_resolve/", [model.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 6]})]
-        )
         .height(7)
         .span(width)
     )
-    if at_least is None:
-        panel.min(0)
-    else:
+    if logarithmic:
+        panel.scale_distribution(common.ScaleDistributionConfig().type(styles.ScaleDistribution.LOG).log(2))
+    elif at_least:
         panel.axis_soft_min(at_least[0]).axis_soft_max(at_least[1])
-    for role, colour in COLOURS.items():
-        fixed = model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})
-        panel.override_by_regexp(f"/^{role}/", [fixed])
+    else:
+        panel.min(0)
+    for label in PAINTED:
+        if any(legend.startswith(f"{{{{{label}}}}}") for legend in queries):
+            painted(panel, label)
+    if any("{{operation}}" in legend for legend in queries):
+        panel.override_by_regexp("/super_resolve/", [DASHED])
     for letter, (legend, expr) in zip("ABCD", queries.items(), strict=False):
         panel.with_target(prometheus.Dataquery().ref_id(letter).expr(expr).legend_format(legend).range())
+    return panel
+
+
+def painted(panel: timeseries.Panel, label: str) -> timeseries.Panel:
+    """Series in the colours of the label that their legends begin with."""
+    mode, colours = PAINTED[label]
+    for beginning, colour in colours.items():
+        chosen = model.DynamicConfigValue("color", {"mode": mode, "fixedColor": colour})
+        panel.override_by_regexp(f"/^{beginning}/", [chosen])
     return panel
 
 
@@ -101,10 +133,10 @@ def stacked(panel: timeseries.Panel) -> timeseries.Panel:
     return panel.fill_opacity(40).stacking(common.StackingConfig().mode(styles.StackingMode.NORMAL))
 
 
-def line_at(panel: timeseries.Panel, value: float, colour: str) -> timeseries.Panel:
-    """A dashed line at a target or a limit."""
+def lines_at(panel: timeseries.Panel, *steps: tuple[float, str]) -> timeseries.Panel:
+    """Dashed lines at targets and limits, from the lowest up."""
     dashed = common.GraphThresholdsStyleConfig().mode(styles.GraphThresholdsStyleMode.DASHED)
-    return panel.thresholds(limits((None, "transparent"), (value, colour))).thresholds_style(dashed)
+    return panel.thresholds(limits((None, "transparent"), *steps)).thresholds_style(dashed)
 
 
 def distribution(title: str, description: str, histogram: str, chosen: str, *, width: int) -> bargauge.Panel:

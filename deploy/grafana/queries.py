@@ -1,4 +1,4 @@
-"""Every panel's query, run: `python deploy/grafana/queries.py http://127.0.0.1:9090` fails where one has no data.
+"""Every panel's and rule's query, run: `python deploy/grafana/queries.py http://127.0.0.1:9090` fails without data.
 
 Standard library only: test_stack.sh runs it with any Python.
 """
@@ -34,6 +34,14 @@ def queries(folder: Path = DASHBOARDS) -> Iterator[Query]:
         for panel in dashboard["panels"]:
             for target in panel["targets"]:
                 yield Query(dashboard["title"], panel["title"], target.get("legendFormat", ""), target["expr"])
+
+
+def rules(prometheus: str) -> Iterator[Query]:
+    """Every rule that a Prometheus has loaded, as it has it; an alert so that it has an answer where it has data."""
+    for group in _get(prometheus, "rules")["groups"]:
+        for rule in group["rules"]:
+            expr = rule["query"]
+            yield Query(group["name"], rule["name"], "", compared(expr) if rule["type"] == "alerting" else expr)
 
 
 def metric_names(expr: str) -> set[str]:
@@ -82,14 +90,18 @@ def over_time(
 
 
 def _ask(prometheus: str, what: str, **parameters: object) -> list[dict]:
-    with urlopen(f"{prometheus}/api/v1/{what}?{urlencode(parameters)}", timeout=10) as response:
-        return json.load(response)["data"]["result"]
+    return _get(prometheus, f"{what}?{urlencode(parameters)}")["result"]
+
+
+def _get(prometheus: str, what: str) -> dict:
+    with urlopen(f"{prometheus}/api/v1/{what}", timeout=10) as response:
+        return json.load(response)["data"]
 
 
 def main(prometheus: str) -> int:
     """Write each query's answer; how many had none."""
     missing = 0
-    for query in queries():
+    for query in (*queries(), *rules(prometheus)):
         values = answer(prometheus, query.expr)
         shown = ", ".join(f"{value:.4g}" for value in values)
         missing += not values

@@ -60,6 +60,35 @@ def test_panels_are_explained_and_do_not_overlap(path):
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_values_have_units_and_figures_limits_of_our_own(path):
+    """Grafana's own limit for a figure is 80, and red from there."""
+    for panel in json.loads(path.read_text())["panels"]:
+        defaults = panel["fieldConfig"]["defaults"] if panel["type"] != "table" else {"unit": "text"}
+        assert defaults["unit"], panel["title"]
+        assert panel["type"] != "stat" or defaults["thresholds"]["steps"], panel["title"]
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_operation_role_and_model_can_be_chosen(path):
+    dashboard = json.loads(path.read_text())
+    asked = "".join(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
+    assert [variable["name"] for variable in dashboard["templating"]["list"]] == ["operation", "role", "model"]
+    assert all(f"${variable['name']}" in asked for variable in dashboard["templating"]["list"])
+
+
+def test_what_is_drawn_as_a_limit_is_where_an_alert_fires():
+    panels = pytest.importorskip("panels", reason="grafana-foundation-sdk is not installed")
+    assert (panels.alarm("KdmriStudentSsimDrifts"), panels.alarm("KdmriRequestsSlow")) == (-0.03, 60)
+    (panel,) = (
+        panel
+        for panel in json.loads((COMMITTED[0].parent / "teacher-against-student.json").read_text())["panels"]
+        if panel["title"] == "SSIM against the card"
+    )
+    drawn = {step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]}
+    assert drawn == {None, panels.alarm("KdmriStudentSsimDrifts")}
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_transformations_carry_their_options(path):
     panels = json.loads(path.read_text())["panels"]
     transformations = [step for panel in panels for step in panel.get("transformations", [])]

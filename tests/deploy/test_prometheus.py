@@ -1,6 +1,8 @@
 """Every query of every panel and rule, asked of a Prometheus that scrapes a service under mixed traffic."""
 
+import time
 from contextlib import suppress
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -8,6 +10,7 @@ import queries
 import traffic
 import yaml
 from live import RULES, until
+from PIL import Image
 
 DECLARED = [
     rule
@@ -50,3 +53,20 @@ def test_rules_are_loaded_and_healthy(prometheus: str) -> None:
     groups = httpx2.get(f"{prometheus}/api/v1/rules").json()["data"]["groups"]
     health = {rule["name"]: (rule["health"], rule.get("lastError", "")) for group in groups for rule in group["rules"]}
     assert health == {rule.get("record") or rule["alert"]: ("ok", "") for rule in DECLARED}
+
+
+def test_rules_are_asked_for_as_prometheus_has_them(prometheus: str, answers: dict[str, list[float]]) -> None:
+    """What make test-stack asks, where no file is at hand."""
+    asked = list(queries.rules(prometheus))
+    assert {query.panel for query in asked} == {rule.get("record") or rule["alert"] for rule in DECLARED}
+    assert all(queries.answer(prometheus, query.expr) for query in asked)
+
+
+@pytest.mark.parametrize("dashboard", sorted(queries.DASHBOARDS.glob("*.json")), ids=lambda path: path.stem)
+def test_dashboards_can_be_drawn(
+    dashboard: Path, prometheus: str, answers: dict[str, list[float]], tmp_path: Path
+) -> None:
+    pictures = pytest.importorskip("pictures", reason="no matplotlib: the extra train has it")
+    now = time.time()
+    pictures.draw(dashboard, pictures.Run(prometheus, now - 120, now, 1), tmp_path / "page.png")
+    assert Image.open(tmp_path / "page.png").width == 1280

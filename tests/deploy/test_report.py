@@ -1,11 +1,15 @@
 """The figures of docs/operations.md that are computed rather than asked for, and how the page is put together."""
 
+import json
+
 import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib", reason="no matplotlib: the extra train has it")
 
 import page
+import queries
+import series
 import shadow_cost
 
 TURNS = np.random.default_rng(0).exponential(size=(12, shadow_cost.TURN))
@@ -28,3 +32,22 @@ def test_a_section_is_added_before_the_rules_and_then_replaced():
     once = page.with_section(text, "## Cost\n\nold\n")
     assert once == "# Page\n\n## First\n\none\n\n## Cost\n\nold\n\n## Rules\n\nrules\n"
     assert page.with_section(once, "## Cost\n\nnew\n") == once.replace("old", "new")
+
+
+def test_lines_are_drawn_as_the_dashboard_has_them():
+    panels = json.loads((queries.DASHBOARDS / "teacher-against-student.json").read_text())["panels"]
+    found = {panel["title"]: panel for panel in panels}
+    one = np.ones(1)
+
+    def drawn(title, *labels):
+        return [(line.colour, line.style) for line in series.styled(found[title], [(label, one) for label in labels])]
+
+    assert drawn("Median time a slice", "student reconstruct", "teacher super_resolve") == [
+        (series.COLOURS["blue"], "-"),
+        (series.COLOURS["orange"], "--"),
+    ]
+    (mean, _), (worst, _), (_, card) = drawn(
+        "Student's PSNR to teacher", "reconstruct mean", "reconstruct worst tenth", "reconstruct card, 4x"
+    )
+    assert mean != worst
+    assert card == ":"

@@ -1,0 +1,110 @@
+"""The series of a panel's queries, as Prometheus answers them and as the panel's JSON has them drawn."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import queries
+from matplotlib.colors import to_rgb
+
+INK = "#24292e"
+COLOURS = {
+    "blue": "#3274d9",
+    "orange": "#ff780a",
+    "green": "#37872d",
+    "red": "#c4162a",
+    "purple": "#8f3bb8",
+    "yellow": "#e0b400",
+    "text": INK,
+}
+STYLES = {"dash": "--", "dot": ":"}
+STEP = 15
+"""Seconds between the points of a line."""
+# What Grafana draws lines in where the JSON says nothing else.
+PALETTE = ("#37872d", "#e0b400", "#1f60c4", "#fa6400", "#c4162a", "#8f3bb8", "#0a7d8c", "#96d98d", "#a0522d")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A Prometheus and the seconds since 1970 that a picture shows."""
+
+    prometheus: str
+    start: float
+    end: float
+    scrape_interval: float
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What Grafana would fill in for this range."""
+        # As Grafana: at least four scrapes, so that a rate has two samples even where one is missed.
+        rate = max(60, 4 * self.scrape_interval)
+        ranges = {"$__rate_interval": f"{rate:.0f}s", "$__range": f"{self.end - self.start:.0f}s"}
+        return queries.VARIABLES | ranges
+
+
+def named(legend: str, labels: dict[str, str]) -> str:
+    """The legend with a series' labels filled in."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda label: labels.get(label[1], ""), legend).strip()
+
+
+@dataclass(frozen=True)
+class Line:
+    """A series as it is drawn."""
+
+    label: str
+    values: np.ndarray
+    """One every STEP; NaN where Prometheus has none."""
+    colour: str | tuple[float, ...]
+    style: str
+
+
+def lines_of(panel: dict[str, Any], run: Run) -> list[Line]:
+    """Every series of a panel's queries."""
+    found: list[tuple[str, np.ndarray]] = []
+    for target in panel["targets"]:
+        answers = queries.over_time(
+            run.prometheus, target["expr"], run.variables, start=run.start, end=run.end, step=STEP
+        )
+        for labels, points in sorted(answers, key=lambda series: sorted(series[0].items())):
+            values = np.full(len(minutes_of(run)), np.nan)
+            for time, value in points:
+                values[round((time - run.start) / STEP)] = value
+            found.append((named(target["legendFormat"], labels), values))
+    return styled(panel, found)
+
+
+def styled(panel: dict[str, Any], found: list[tuple[str, np.ndarray]]) -> list[Line]:
+    """Series as the panel's overrides have them."""
+    lines: list[Line] = []
+    shades: dict[str, int] = {}
+    for number, (label, values) in enumerate(found):
+        wanted = _overridden(panel, label)
+        style = STYLES.get(wanted.get("custom.lineStyle", {}).get("fill"), "-")
+        colour = wanted.get("color", {"mode": "palette"})
+        drawn: str | tuple[float, ...] = PALETTE[number % len(PALETTE)]
+        if colour["mode"] != "palette":
+            name = colour["fixedColor"]
+            drawn = COLOURS[name]
+            if colour["mode"] == "shades":
+                shades[name] = shades.get(name, -1) + 1
+                drawn = _lighter(drawn, shades[name])
+        lines.append(Line(label, values, drawn, style))
+    return lines
+
+
+def _overridden(panel: dict[str, Any], label: str) -> dict[str, Any]:
+    overrides = panel["fieldConfig"].get("overrides", [])
+    matching = (one for one in overrides if re.search(one["matcher"]["options"].strip("/"), label))
+    return {change["id"]: change["value"] for one in matching for change in one["properties"]}
+
+
+def _lighter(colour: str, times: int) -> tuple[float, ...]:
+    """Further from the colour for each series that has it already."""
+    share = 0.6**times
+    return tuple(share * part + (1 - share) * 0.9 for part in to_rgb(colour))
+
+
+def minutes_of(run: Run) -> np.ndarray:
+    """Since the beginning, one every STEP."""
+    return np.arange(0, run.end - run.start + 1, STEP) / 60
