@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from kdmri import quality, sampling
-from kdmri.bundle import Manifest
+from kdmri.bundle import Bundle, Manifest
 from kdmri.quality import FAR, RESIDUAL, TOLERANCE, Quality
 from kdmri.records import Images
 from kdmri.resampling import upsample
@@ -123,6 +123,16 @@ def test_a_warning_begins_beyond_the_tolerance_and_less_acceleration_is_no_worry
     assert quality.warnings(replace(USUAL, acceleration=edge * 0.999), manifest()) == []
     assert len(quality.warnings(replace(USUAL, acceleration=edge * 1.001), manifest())) == 1
     assert quality.warnings(replace(USUAL, acceleration=1.5), manifest()) == []
+
+
+def test_cards_state_what_is_warned_of_and_what_drift_is_told_by(bundles: list[Bundle]) -> None:
+    for manifest, card in ((bundle.manifest, (bundle.folder / "CARD.md").read_text()) for bundle in bundles):
+        for name, (low, high) in quality.ranges(manifest).items():
+            assert f"- {name}: {low:g} to {high:g}" in card
+        assert f"{TOLERANCE} octaves" in card
+        assert f"more than {float(manifest.trained_on.get('residual', RESIDUAL)):.0%} of what was measured" in card
+        for condition, found in manifest.agreement.items():
+            assert f"| {condition} | {found['psnr']:.2f} | {found['ssim']:.4f} |" in card
 
 
 def test_what_a_manifest_says_of_its_training_goes_first() -> None:

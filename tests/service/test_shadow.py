@@ -442,6 +442,18 @@ def test_both_super_resolved(client: TestClient) -> None:
     assert value(client, "kdmri_requests_total", operation="super_resolve", role="both", status="200") >= 1
 
 
+def test_both_super_resolved_as_figures(client: TestClient) -> None:
+    mr = Path(get_testdata_file("MR_small.dcm")).read_bytes()
+    headers = {"content-type": "application/dicom", "accept": "application/json"}
+    answer = client.post("/super-resolve?role=both", content=mr, headers=headers)
+    found = answer.json()
+    assert found["psnr_db"] > 30
+    assert 0.9 < found["ssim"] < 1
+    assert found["speedup"] > 0
+    assert answer.headers["kdmri-model"] == f"{found['student']['model']}, {found['teacher']['model']}"
+    assert found["student"]["shape"] == found["teacher"]["shape"] == [1, 128, 128]
+
+
 def test_both_names_the_teacher_that_a_student_was_distilled_from(client: TestClient, bundles: list[Bundle]) -> None:
     for bundle in bundles:
         if bundle.manifest.distilled_from:

@@ -111,6 +111,24 @@ def test_figures_and_preview(client: TestClient) -> None:
         assert answer.headers["content-type"] == kind
 
 
+def test_quality_is_answered_and_what_is_unusual_warned_of(client: TestClient) -> None:
+    """An image of one value has no contrast, and no model saw such."""
+    source = pydicom.dcmread(MR)
+    uniform = pydicom.dcmread(MR)
+    uniform.PixelData = np.full_like(source.pixel_array, 100).tobytes()
+    warned = []
+    for dataset in (source, uniform):
+        dataset.save_as(file := io.BytesIO())
+        said = client.post(
+            "/super-resolve", content=file.getvalue(), headers={"content-type": "application/dicom"}
+        ).headers
+        assert float(said["kdmri-residual"]) < 1e-3
+        assert float(said["kdmri-noise"]) >= 0
+        assert "contrast=" in said["kdmri-distance"]
+        warned.append("contrast" in said.get("kdmri-warning", ""))
+    assert warned == [False, True]
+
+
 @pytest.mark.parametrize("role", ["student", "both"])
 def test_a_preview_has_the_window_of_its_source(client: TestClient, role: str) -> None:
     """The window is moved above all pixels: then everything is black."""
