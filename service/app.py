@@ -53,7 +53,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     """What requests are served with, in `app.state`."""
     app.state.models = Models(
-        settings.models, device=settings.device, threads=settings.inference_threads, backend=settings.backend
+        settings.models,
+        device=settings.device,
+        threads=settings.inference_threads,
+        inferences=settings.inferences,
+        backend=settings.backend,
     )
     app.state.scheduler = Scheduler(inferences=settings.inferences, capacity=settings.queue)
     app.state.shadow = Shadow(app.state.models, app.state.scheduler, rate=settings.shadow_rate)

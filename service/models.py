@@ -26,7 +26,7 @@ AUTO = "auto"
 class Models:
     """Loaded models by reference (name@version)."""
 
-    def __init__(self, folder: Path, *, device: str, threads: int, backend: str = AUTO) -> None:
+    def __init__(self, folder: Path, *, device: str, threads: int, inferences: int = 1, backend: str = AUTO) -> None:
         self.bundles: Sequence[Bundle] = load_all(folder)
         self.device, self.threads = device, threads
         if reason := unusable(torch.device(device), self.bundles[0]):
@@ -36,7 +36,9 @@ class Models:
         self.backend = choice.backend
         log.info("back end chosen", backend=choice.backend, reason=choice.reason)
         self._loaded = {
-            bundle.manifest.reference: load_warm(bundle, device=self.device, threads=threads, backend=self.backend)
+            bundle.manifest.reference: load_warm(
+                bundle, device=self.device, threads=threads, inferences=inferences, backend=self.backend
+            )
             for bundle in self.bundles
         }
         telemetry.MODEL_INFO.clear()
@@ -87,9 +89,9 @@ class Models:
         return self._loaded[bundle.manifest.reference]
 
 
-def load_warm(bundle: Bundle, *, device: str, threads: int, backend: str) -> Model:
+def load_warm(bundle: Bundle, *, device: str, threads: int, backend: str, inferences: int = 1) -> Model:
     """A model after one small run: allocations and kernel choices are made before the first request."""
-    model = load_model(bundle, device=device, threads=threads, backend=backend)
+    model = load_model(bundle, device=device, threads=threads, inferences=inferences, backend=backend)
     if model.manifest.task == "reconstruction":
         samples = np.ones((1, 1, 64, 64), np.complex64)
         Reconstructor(model).reconstruct(KSpace(samples, np.ones((1, 64, 64), bool), (64, 64)))

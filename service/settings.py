@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     """Processes that answer. Each has its models, its queue and its inferences: memory multiplies."""
     inferences: int = Field(1, ge=1)
     """Inferences at a time in a worker, each of `threads` threads: one after the other answers sooner, several at a
-    time answer more."""
+    time answer more; most with one more than there are cores, for then no core waits while a request is read."""
     queue: int = Field(16, ge=0)
     """Requests that may wait for their turn; further ones are answered 503."""
     shadow_rate: float = Field(0.05, ge=0, le=1)

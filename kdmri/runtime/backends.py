@@ -29,8 +29,11 @@ class Choice:
     reason: str
 
 
-def denoiser(file: Path, backend: str, *, device: torch.device, threads: int) -> Denoiser:
-    """A cascade's network on a back end. Raises InvalidRequest where this machine does not offer it."""
+def denoiser(file: Path, backend: str, *, device: torch.device, threads: int, inferences: int = 1) -> Denoiser:
+    """A cascade's network on a back end, ready for so many `inferences` at a time of so many `threads` each.
+
+    Raises InvalidRequest where this machine does not offer it.
+    """
     if backend == ONNXRUNTIME:
         return OnnxDenoiser(file, device=device, threads=threads)
     if backend not in BACKENDS:
@@ -38,9 +41,10 @@ def denoiser(file: Path, backend: str, *, device: torch.device, threads: int) ->
     if device.type != "cpu" or find_spec("openvino") is None:
         got = device.type if device.type != "cpu" else "no openvino"
         raise InvalidRequest(f"back end {backend}: expected a CPU and the extra kdmri[openvino], got {got}")
-    from kdmri.runtime.openvino import OpenVinoDenoiser
+    from kdmri.runtime.openvino import OpenVinoDenoiser, Precision
 
-    return OpenVinoDenoiser(file, threads=threads, precision="f32" if backend == OPENVINO else "bf16")
+    precision: Precision = "f32" if backend == OPENVINO else "bf16"
+    return OpenVinoDenoiser(file, threads=threads, precision=precision, inferences=inferences)
 
 
 def in_hardware(precision: str) -> bool:

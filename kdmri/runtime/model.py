@@ -28,10 +28,17 @@ class Model:
         return self.denoisers[0].backend
 
 
-def load_model(bundle: Bundle, *, device: str = "cpu", threads: int | None = None, backend: str = ONNXRUNTIME) -> Model:
-    """Open a verified bundle on a device ("cpu", "cuda", "cuda:1").
+def load_model(
+    bundle: Bundle,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    inferences: int = 1,
+    backend: str = ONNXRUNTIME,
+) -> Model:
+    """Open a verified bundle on a device ("cpu", "cuda", "cuda:1"), for so many `inferences` at a time.
 
-    `threads` by default are the processor's cores; where given, they are torch's, too, in all of this process.
+    `threads` of each by default are the processor's cores; where given, they are torch's, too, in all of this process.
     Raises InvalidRequest for a back end that this machine does not offer; see kdmri.runtime.backends.
     """
     place = torch.device(device)
@@ -39,6 +46,6 @@ def load_model(bundle: Bundle, *, device: str = "cpu", threads: int | None = Non
     if threads:
         torch.set_num_threads(threads)
     files = [bundle.folder / cascade_file(n + 1) for n in range(bundle.manifest.architecture["cascades"])]
-    denoisers = tuple(denoiser(file, backend, device=place, threads=count) for file in files)
+    denoisers = tuple(denoiser(f, backend, device=place, threads=count, inferences=inferences) for f in files)
     step = torch.tensor(bundle.manifest.consistency_step, device=place)
     return Model(bundle.manifest, denoisers, load_module(bundle.folder / CONSISTENCY, place), step, place)

@@ -17,13 +17,16 @@ Precision = Literal["f32", "bf16"]
 class OpenVinoDenoiser:
     """A Denoiser on the CPU. Sizes are dynamic: a new one costs some milliseconds once."""
 
-    def __init__(self, model: Path, *, threads: int, precision: Precision) -> None:
+    def __init__(self, model: Path, *, threads: int, precision: Precision, inferences: int = 1) -> None:
         self.precision = precision
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
-            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_NUM_THREADS": threads * inferences,
             "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
+            # One stream takes requests in turn, however many threads ask.
+            "NUM_STREAMS": inferences,
+            # Each cascade is a model of its own: their first streams would all be pinned to the first core.
+            "ENABLE_CPU_PINNING": False,
         }
         self.compiled = openvino.Core().compile_model(model, "CPU", settings)
 

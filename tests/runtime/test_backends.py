@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -35,6 +36,20 @@ def test_every_back_end_gives_one_image(bundles: list[Bundle], task: str, backen
                 SuperResolver(m).super_resolve(Images(phantom(*shape)), 2).pixels for m in (reference, other)
             )
         assert np.linalg.norm(found - expected) <= tolerance * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("backend", [ONNXRUNTIME, OPENVINO])
+def test_several_inferences_at_a_time_do_not_mix(bundles: list[Bundle], backend: str) -> None:
+    if backend == OPENVINO:
+        pytest.importorskip("openvino", reason="the extra kdmri[openvino] is not installed")
+    bundle = next(b for b in bundles if b.manifest.task == "reconstruction")
+    model = Reconstructor(load_model(bundle, backend=backend, inferences=3))
+    scans = [scan(phantom(48 + 4 * number, 64), acceleration=3) for number in range(6)]
+    alone = [model.reconstruct(one).pixels for one in scans]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda one: model.reconstruct(one).pixels, scans))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-6)
 
 
 def test_reduced_precision_is_offered_only_where_the_card_says_what_it_costs(bundles: list[Bundle]) -> None:
