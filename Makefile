@@ -6,7 +6,7 @@ BIN := .venv/bin
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check serve bench lock clean test-stack dashboards
+.PHONY: help demo test check serve bench kernels lock clean test-stack dashboards
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ serve: .venv/serve  ## run the service on 127.0.0.1:8000
 
 bench: .venv/dev  ## docs/performance.md from a run of some minutes, on a machine that does nothing else
 	$(BIN)/python -W ignore -m benchmarks
+
+kernels: .venv/dev  ## time what a request is made of, piece by piece
+	$(BIN)/pytest benchmarks/kernels.py --benchmark-group-by=func --benchmark-columns=min,median,iqr,rounds
 
 test-stack: .venv/serve  ## build the image, run it with Prometheus, send it a file; skips without a Docker engine
 	deploy/test_stack.sh

@@ -27,6 +27,13 @@ def test_what_bundles_are_measured_against_does_the_same(bundles: list[Bundle], 
     assert_allclose(theirs, ours, atol=1e-4 * ours.max())
 
 
+def test_kernels_run() -> None:
+    """Each once, untimed."""
+    command = [sys.executable, "-m", "pytest", "-q", "benchmarks/kernels.py", "--benchmark-disable"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_benchmark_writes_its_page_and_keeps_the_text_around(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the extra kdmri[train] is not installed")
     page = tmp_path / "performance.md"
