@@ -104,16 +104,8 @@ def super_resolve(
         groups = dicom.read_zip(source) if source.suffix.lower() == ".zip" else dicom.read([source])
     chosen = bundle.choose(bundle.load_all(models), "super-resolution", role=role, model=model)
     resolver = SuperResolver(load_model(chosen))
-    datasets = [
-        dataset
-        for group in groups
-        for dataset in derived.super_resolved(
-            group,
-            resolver.super_resolve(group.images, scale).pixels,
-            scale=scale,
-            model=chosen.manifest.reference,
-        )
-    ]
+    pixels = [resolver.super_resolve(group.images, scale).pixels for group in groups]
+    datasets = derived.super_resolved(groups, pixels, scale=scale, model=chosen.manifest.reference)
     target = output or source.with_name(f"{source.stem}_{scale}x" + (".dcm" if len(datasets) == 1 else ""))
     outputs.write_dicom(datasets, target)
     _said(f"{len(datasets)} objects, {scale}x, {chosen.manifest.reference}", target)

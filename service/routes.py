@@ -205,11 +205,8 @@ def _super_resolved(
     if kind == JSON:
         shapes = [list(answer.images.pixels.shape) for answer in found]
         return wire.figures_json({**answers.figures(found[0], stage), "shapes": shapes}), kind
-    datasets = [
-        dataset
-        for group, answer in zip(groups, found, strict=True)
-        for dataset in derived.super_resolved(group, answer.images.pixels, scale=scale, model=answer.manifest.reference)
-    ]
+    pixels = [answer.images.pixels for answer in found]
+    datasets = derived.super_resolved(groups, pixels, scale=scale, model=found[0].manifest.reference)
     return wire.dicom(datasets, kind)
 
 

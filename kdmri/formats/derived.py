@@ -68,33 +68,20 @@ class _Making:
 
 
 def super_resolved(
-    series: DicomSeries,
-    pixels: Float32[ndarray, "slice R C"],
-    *,
-    scale: int,
-    model: str,
-    description: str | None = None,
+    groups: Sequence[DicomSeries], pixels: Sequence[Float32[ndarray, "slice R C"]], *, scale: int, model: str
 ) -> list[Dataset]:
-    """`series` on a grid `scale` times finer: one object for each of its headers, in a new series of the same study.
+    """What `dicom.read` gave on a grid `scale` times finer: one object for each header, a new series for each series.
 
-    `pixels` are in the units of `series.images`, `model` is NAME@VERSION, `description` is added to the derivation's.
+    The new series is of the same study, and has one rescale and one window even where its slices are of several sizes
+    or orientations, and so of several `groups`. `pixels` are in the units of each group's images, `model` is
+    NAME@VERSION.
 
     Raises UnsupportedInput for pixels that are not finite or more than DICOM's 65535 a side.
     """
-    count, rows, columns = series.images.pixels.shape
-    if pixels.shape != (count, rows * scale, columns * scale):
-        raise ValueError(f"expected pixels {(count, rows * scale, columns * scale)}, got {pixels.shape}")
-    stored, rescale = stored_values(pixels)
-    sentence = f"Super-resolution {scale}x by kdmri {__version__}, model {model}. {description or ''}".strip()
-    making = _Making(model, sentence, rescale, window(pixels, series.headers), _new_uid(), datetime.now().astimezone())
-    geometry = series.images.geometry
-    positions = geometry.refined(scale).positions if geometry else None
-    outputs, end = [], 0
-    for index, header in enumerate(series.headers):
-        start, end = end, end + frame_count(header)
-        numbers = series.frames[index] if series.frames else tuple(range(1, frame_count(header) + 1))
-        moved = positions[start:end] if positions is not None else None
-        outputs.append(_derived(header, stored[start:end], moved, scale, numbers, making))
+    outputs = []
+    for source in dict.fromkeys(group.headers[0].SeriesInstanceUID for group in groups):
+        parts = [index for index, group in enumerate(groups) if group.headers[0].SeriesInstanceUID == source]
+        outputs += _one_series([groups[index] for index in parts], [pixels[index] for index in parts], scale, model)
     return outputs
 
 
@@ -110,11 +97,11 @@ def reconstructed(
 
     Raises UnsupportedInput for pixels that are not finite or more than DICOM's 65535 a side.
     """
-    stored, rescale = stored_values(images.pixels)
+    (stored,), rescale = stored_values([images.pixels])
     factor = f" (acceleration {acceleration:.3g})" if acceleration else ""
     sentence = f"Reconstructed from k-space{factor} by kdmri {__version__}, model {model}."
     when = datetime.now().astimezone()
-    making = _Making(model, sentence, rescale, window(images.pixels), _new_uid(), when)
+    making = _Making(model, sentence, rescale, window([images.pixels]), _new_uid(), when)
     geometry = images.geometry or Geometry.unplaced(len(stored), images.pixels.shape[1:], (1.0, 1.0), 1.0)
     made_up = "" if images.geometry else ", pixel size"
     study = _study(described or {}, when, placed=geometry.placed)
@@ -144,7 +131,32 @@ def to_bytes(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-# --- one object ---
+# --- a series, an object ---
+
+
+def _one_series(
+    groups: Sequence[DicomSeries], pixels: Sequence[Float32[ndarray, "slice R C"]], scale: int, model: str
+) -> list[Dataset]:
+    """`super_resolved` of the groups of one series."""
+    for group, finer in zip(groups, pixels, strict=True):
+        count, rows, columns = group.images.pixels.shape
+        if finer.shape != (count, rows * scale, columns * scale):
+            raise ValueError(f"expected pixels {(count, rows * scale, columns * scale)}, got {finer.shape}")
+    stored, rescale = stored_values(pixels)
+    sentence = f"Super-resolution {scale}x by kdmri {__version__}, model {model}."
+    shown = window(pixels, [header for group in groups for header in group.headers])
+    making = _Making(model, sentence, rescale, shown, _new_uid(), datetime.now().astimezone())
+    outputs = []
+    for group, values in zip(groups, stored, strict=True):
+        geometry = group.images.geometry
+        positions = geometry.refined(scale).positions if geometry else None
+        end = 0
+        for index, header in enumerate(group.headers):
+            start, end = end, end + frame_count(header)
+            numbers = group.frames[index] if group.frames else tuple(range(1, frame_count(header) + 1))
+            moved = positions[start:end] if positions is not None else None
+            outputs.append(_derived(header, values[start:end], moved, scale, numbers, making))
+    return outputs
 
 
 def _derived(

@@ -25,28 +25,32 @@ def decimals(values: Iterable[float]) -> list[str]:
     return [format_number_as_ds(float(value)) for value in values]
 
 
-def stored_values(pixels: Float32[ndarray, "slice R C"]) -> tuple[Int16[ndarray, "slice R C"], Dataset]:
-    """Stored values, and the rescale that turns them back: the largest magnitude takes the whole range.
+def stored_values(
+    stacks: Sequence[Float32[ndarray, "slice R C"]],
+) -> tuple[list[Int16[ndarray, "slice R C"]], Dataset]:
+    """Stored values of a series' stacks, and the rescale that turns them back: the largest magnitude takes the range.
 
     Raises UnsupportedInput for pixels that are not finite.
     """
-    peak = max(float(pixels.max()), -float(pixels.min()))
+    peak = float(np.max([(pixels.max(), -pixels.min()) for pixels in stacks]))
     if not np.isfinite(peak):
         raise UnsupportedInput("expected finite pixels, got infinite ones or NaN")
     rescale = Dataset()
     rescale.RescaleSlope = format_number_as_ds(peak / LARGEST or 1.0)
     rescale.RescaleIntercept = "0"
     rescale.RescaleType = "US"
-    stored = np.empty(pixels.shape, np.int16)
-    for out, image in zip(stored, pixels, strict=True):
-        # By the slope as it is written: it has fewer digits than a float.
-        out[:] = np.rint(image / np.float64(rescale.RescaleSlope))
+    # By the slope as it is written: it has fewer digits than a float.
+    slope = np.float64(rescale.RescaleSlope)
+    stored = [np.empty(pixels.shape, np.int16) for pixels in stacks]
+    for outs, images in zip(stored, stacks, strict=True):
+        for out, image in zip(outs, images, strict=True):
+            out[:] = np.rint(image / slope)
     return stored, rescale
 
 
-def window(pixels: Float32[ndarray, "slice R C"], headers: Sequence[Dataset] = ()) -> Dataset:
+def window(stacks: Sequence[Float32[ndarray, "slice R C"]], headers: Sequence[Dataset] = ()) -> Dataset:
     """One window for all slices, between `limits`."""
-    low, high = limits(pixels, headers)
+    low, high = limits(stacks, headers)
     width = float(high - low) or 1.0
     item = Dataset()
     item.WindowCenter, item.WindowWidth = decimals((low + width / 2, width))
@@ -55,11 +59,13 @@ def window(pixels: Float32[ndarray, "slice R C"], headers: Sequence[Dataset] = (
     return item
 
 
-def limits(pixels: Float32[ndarray, "slice R C"], headers: Sequence[Dataset] = ()) -> tuple[float, float]:
+def limits(stacks: Sequence[Float32[ndarray, "slice R C"]], headers: Sequence[Dataset] = ()) -> tuple[float, float]:
     """What is shown black and white: the median window of `headers`, or else robust percentiles of the pixels."""
-    edges = _windows(headers)
-    sample = pixels.ravel()[:: -(-pixels.size // ENOUGH)]
-    low, high = np.median(edges, axis=0) if edges else np.percentile(sample, PERCENTILES)
+    if edges := _windows(headers):
+        low, high = np.median(edges, axis=0)
+    else:
+        step = -(-sum(pixels.size for pixels in stacks) // ENOUGH)
+        low, high = np.percentile(np.concatenate([pixels.ravel()[::step] for pixels in stacks]), PERCENTILES)
     return float(low), float(high)
 
 

@@ -31,7 +31,7 @@ def _windowed(
 ) -> UInt8[ndarray, "slice row column"]:
     """Grey levels between the limits of the window. Without contrast, all black; NaN is black."""
     pixels = np.nan_to_num(pixels)
-    low, high = limits(pixels, headers)
+    low, high = limits([pixels], headers)
     # A flat or nearly empty image has no percentiles apart: then its extremes are the window.
     low, high = (low, high) if high > low else (pixels.min(), pixels.max())
     grey = (pixels - low) / ((high - low) or 1) * WHITE

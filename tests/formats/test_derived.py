@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from pydicom import Dataset, uid
-from pydicom.data import get_testdata_file
+from pydicom.data import get_testdata_file, get_testdata_files
 
 from kdmri.errors import UnsupportedInput
 from kdmri.formats import derived, dicom
@@ -50,20 +50,24 @@ REAL = (
     "enhanced/philips_fieldmap.dcm",
     "enhanced/siemens_xa10.dcm",
 )
+LOCALIZERS = ("dicomdirtests/98892003/MR1", "dicomdirtests/98892003/MR2", "dicomdirtests/98892003/MR700")
+"""Series of several orientations, and so of several groups."""
 SOURCES = [*WHEEL, *(pytest.param(name, marks=needs_data) for name in REAL)]
 
 
-def paths_of(name: str) -> list[Path]:
+def paths_of(name: str, every: int = 3) -> list[Path]:
     """Instances of a source: every third of a folder of slices."""
+    if name in LOCALIZERS:
+        return sorted(map(Path, get_testdata_files(f"{name}/*")))
     if name in WHEEL:
         return [Path(str(get_testdata_file(name, download=False)))]
-    return sorted((DATA / name).glob("*.dcm"))[::3] if (DATA / name).is_dir() else [DATA / name]
+    return sorted((DATA / name).glob("*.dcm"))[::every] if (DATA / name).is_dir() else [DATA / name]
 
 
-def sharpened(series: dicom.DicomSeries, scale: int = SCALE, **more: str) -> list[Dataset]:
+def sharpened(*groups: dicom.DicomSeries, scale: int = SCALE) -> list[Dataset]:
     """Sinc interpolation in the place of a network."""
-    pixels = upsample(torch.from_numpy(series.images.pixels), scale).numpy()
-    return derived.super_resolved(series, pixels, scale=scale, model=MODEL, **more)
+    pixels = [upsample(torch.from_numpy(group.images.pixels), scale).numpy() for group in groups]
+    return derived.super_resolved(groups, pixels, scale=scale, model=MODEL)
 
 
 @functools.cache
@@ -186,13 +190,15 @@ def test_a_series_has_one_rescale_and_one_window(name):
 
 
 @needs_dciodvfy
-@pytest.mark.parametrize("name", SOURCES)
-def test_dciodvfy_finds_no_error_that_the_source_did_not_have(name, tmp_path):
-    _, answer = source_and_answer(name)
-    known = set().union(*(complaints(path) for path in paths_of(name)))
-    for index, content in enumerate(answer):
-        path = tmp_path / f"{index}.dcm"
-        path.write_bytes(content)
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("name", [*SOURCES, *LOCALIZERS])
+def test_dciodvfy_finds_no_error_that_the_source_did_not_have(name, scale, tmp_path):
+    """Every instance at 2x, every third at 4x."""
+    paths = paths_of(name, every=scale - 1)
+    known = set().union(*map(complaints, paths))
+    for output in sharpened(*dicom.read(paths), scale=scale):
+        path = tmp_path / "answer.dcm"
+        path.write_bytes(derived.to_bytes(output))
         assert complaints(path) <= known
 
 
@@ -210,6 +216,30 @@ def test_dcmtk_reads_the_answer(name, tmp_path):
     assert_array_equal(converted.pixel_array, parsed(answer[0]).pixel_array)
 
 
+@pytest.mark.parametrize(("folder", "series", "objects"), [("MR2", 3, 7), ("MR700", 1, 7)])
+def test_slices_of_several_orientations_stay_one_series(folder, series, objects):
+    """Localizers of one plane and of three, a maximum intensity projection turned step by step."""
+    paths = paths_of(f"dicomdirtests/98892003/{folder}")
+    groups = dicom.read(paths)
+    assert len(groups) == objects
+    outputs = sharpened(*groups)
+    sources = [pydicom.dcmread(path) for path in paths]
+    members = {output.SeriesInstanceUID: [] for output in outputs}
+    for output in outputs:
+        members[output.SeriesInstanceUID].append(output)
+    assert len(members) == series == len({source.SeriesInstanceUID for source in sources})
+    for slices in members.values():
+        (of,) = {source.SeriesInstanceUID for source in sources if source.SOPInstanceUID in made_from(slices)}
+        assert made_from(slices) == {s.SOPInstanceUID for s in sources if s.SeriesInstanceUID == of}
+        assert len({(s.RescaleSlope, s.WindowCenter, s.WindowWidth) for s in slices}) == 1
+        assert max(np.abs(s.pixel_array).max() for s in slices) == LARGEST
+    assert len({output.SOPInstanceUID for output in outputs}) == objects
+
+
+def made_from(outputs: list[Dataset]) -> set[str]:
+    return {output.SourceImageSequence[0].ReferencedSOPInstanceUID for output in outputs}
+
+
 # --- position, in millimetres ---
 
 
@@ -222,7 +252,7 @@ def test_a_point_keeps_its_place_in_the_patient(scale):
     source.ImageOrientationPatient = turn.ravel().tolist()
     source.PixelData = np.rint(blob * 30000).astype("<i2").tobytes()
     series = series_of(source)
-    finer = read_back(sharpened(series, scale))
+    finer = read_back(sharpened(series, scale=scale))
     assert_allclose(centre_of_mass(finer.images), centre_of_mass(series.images), atol=0.01)
 
 
@@ -235,7 +265,7 @@ def test_a_point_keeps_its_place_through_the_models(scale, models):
     series = series_of(source)
     for role in ("student", "teacher"):
         finer = SuperResolver(models["super-resolution", role]).super_resolve(series.images, scale)
-        written = derived.super_resolved(series, finer.pixels, scale=scale, model=MODEL)
+        written = derived.super_resolved([series], [finer.pixels], scale=scale, model=MODEL)
         assert_allclose(centre_of_mass(read_back(written).images), centre_of_mass(series.images), atol=0.01)
 
 
@@ -356,10 +386,9 @@ def test_a_long_series_description_keeps_its_suffix():
 
 def test_lossy_compression_and_comments_are_carried():
     source = small(LossyImageCompression="01", LossyImageCompressionRatio=[8], ImageComments="moved at the end")
-    output = sharpened(series_of(source), description="Reviewed by nobody.")[0]
+    output = sharpened(series_of(source))[0]
     assert (output.LossyImageCompression, output.LossyImageCompressionRatio) == ("01", 8)
     assert output.ImageComments == f"{derived.NOTICE}\r\nmoved at the end"
-    assert output.DerivationDescription.endswith("Reviewed by nobody.")
 
 
 def test_equipment_that_contributed_before_is_kept():
@@ -387,7 +416,7 @@ def test_the_source_is_left_as_it_was(name):
 def test_pixels_of_another_size_are_a_mistake():
     series = series_of(small())
     with pytest.raises(ValueError, match=r"expected pixels \(1, 128, 128\), got \(1, 64, 64\)"):
-        derived.super_resolved(series, series.images.pixels, scale=2, model=MODEL)
+        derived.super_resolved([series], [series.images.pixels], scale=2, model=MODEL)
 
 
 # --- Enhanced MR ---

@@ -11,7 +11,7 @@ from dicomweb_client.web import DICOMwebClient
 from fastapi.testclient import TestClient
 from numpy.testing import assert_allclose
 from PIL import Image
-from pydicom.data import get_testdata_file
+from pydicom.data import get_testdata_file, get_testdata_files
 
 from kdmri.formats import dicom
 from kdmri.resampling import downsample
@@ -88,6 +88,40 @@ def test_multipart_related_is_answered_in_kind(client: TestClient) -> None:
     assert len(objects) == 2
     for content in objects:
         check_derived(MR.read_bytes(), content, 2)
+
+
+@pytest.mark.parametrize("boundary", [b"--a b", b"\r\n\r\n", b"\r\n--a b", b"\r\n--a b\r\r\n", b"\r\n\r\n--a "])
+def test_pixels_may_look_like_the_envelope(client: TestClient, boundary: bytes) -> None:
+    """The boundary "a b!" never stands in them whole."""
+    source = pydicom.dcmread(MR)
+    source.PixelData = (boundary + source.PixelData)[: len(source.PixelData)]
+    source.save_as(file := io.BytesIO())
+    part = b"--a b!\r\nContent-Type: application/dicom\r\n\r\n" + file.getvalue() + b"\r\n"
+    kind = 'multipart/related; type="application/dicom"; boundary="a b!"'
+    answer = client.post(
+        "/super-resolve",
+        content=2 * part + b"--a b!--",
+        headers={"content-type": kind, "accept": "application/zip"},
+    )
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert len(archive.namelist()) == 2
+        for name in archive.namelist():
+            check_derived(file.getvalue(), archive.read(name), 2)
+
+
+def test_a_localizer_of_three_planes_is_answered_plane_by_plane(client: TestClient) -> None:
+    """Series of the wheel: each answered object is checked against the source that it names."""
+    contents = [Path(name).read_bytes() for name in get_testdata_files("dicomdirtests/98892003/MR2/*")]
+    answer = client.post("/super-resolve", files=[("file", ("a.dcm", content)) for content in contents])
+    assert answer.headers["content-type"] == "application/zip"
+    sources = {pydicom.dcmread(io.BytesIO(content)).SOPInstanceUID: content for content in contents}
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        objects = [archive.read(name) for name in archive.namelist()]
+    derived = [pydicom.dcmread(io.BytesIO(content)) for content in objects]
+    assert len(objects) == len(contents) == 7
+    assert len({dataset.SeriesInstanceUID for dataset in derived}) == 3
+    for dataset, content in zip(derived, objects, strict=True):
+        check_derived(sources[dataset.SourceImageSequence[0].ReferencedSOPInstanceUID], content, 2)
 
 
 def test_dicomweb_client_is_understood_and_understands(client: TestClient) -> None:
