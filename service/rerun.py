@@ -7,8 +7,6 @@ from functools import partial
 from kdmri.bundle import Bundle
 from kdmri.records import Images, KSpace
 from kdmri.runtime.model import Model
-from kdmri.runtime.reconstructor import BATCH_SAMPLES
-from kdmri.runtime.superresolver import BATCH_PIXELS
 from service.comparison import Comparison, compare
 from service.inference import Answer, Job, Reconstruction, SuperResolution
 from service.models import load_warm
@@ -16,6 +14,10 @@ from service.telemetry import Observation
 
 Pair = tuple[Bundle, Bundle]
 """The bundle that answered, and the one of the other role to hold it against."""
+MOST_SAMPLES = 2**22
+"""Samples of a scan that are run again: 4 slices of 16 coils at 256 x 256, 32 MB to keep until there is time."""
+MOST_PIXELS = 2**20
+"""Super-resolved pixels that are made again."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,9 @@ class Sample:
 
 
 def of_reconstruction(asked: Reconstruction, live: Answer, pair: Pair) -> Sample:
-    """The middle slices of a scan, a batch at most."""
+    """The middle slices of a scan."""
     measured = asked.kspace
-    kept = _middle(measured.shape[0], BATCH_SAMPLES // math.prod(measured.shape[1:]))
+    kept = _middle(measured.shape[0], MOST_SAMPLES // math.prod(measured.shape[1:]))
     again = replace(asked, kspace=_copied(measured.part(kept)))
     return Sample("reconstruct", again, _cut(live, kept), *pair)
 
@@ -47,8 +49,8 @@ def _copied(part: KSpace) -> KSpace:
 
 
 def of_super_resolution(images: Images, scale: int, live: Answer, pair: Pair) -> Sample:
-    """The middle slices of a series, a batch at most."""
-    kept = _middle(len(images.pixels), BATCH_PIXELS // live.images.pixels[0].size)
+    """The middle slices of a series."""
+    kept = _middle(len(images.pixels), MOST_PIXELS // live.images.pixels[0].size)
     part = Images(images.pixels[kept].copy())
     return Sample("super_resolve", SuperResolution(part, scale), _cut(live, kept), *pair)
 

@@ -1,6 +1,5 @@
 """K-space in, image out: sensitivities, cascades of denoiser and data consistency, a sparse fit for several coils."""
 
-import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,14 +15,12 @@ from kdmri.fourier import centre_crop, fft2c, ifft2c
 from kdmri.quality import noise
 from kdmri.readout import remove_oversampling
 from kdmri.records import Images, KSpace, Scan
+from kdmri.runtime.memory import together
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, untimed
 from kdmri.sampling import calibration_region
 from kdmri.scaling import intensity_scale
 from kdmri.sparsity import sparse_fit
-
-BATCH_SAMPLES = 2**22
-"""Samples (slice x coil x row x column) worked on at a time: 4 slices of 16 coils at 256 x 256, 32 MB as complex64."""
 
 Batch = tuple[Complex[Tensor, "slice coil row column"], Tensor, Complex[Tensor, "slice coil row column"]]
 
@@ -135,8 +132,10 @@ def zero_filled(kspace: Scan) -> Images:
 def measurements(
     kspace: Scan, device: torch.device, stage: Stage = untimed, *, coils: int | None = None
 ) -> Iterator[Batch]:
-    """Slices with compressed coils, mask and sensitivities, as many at a time as BATCH_SAMPLES allows."""
-    for whole in _read_ahead(kspace, stage):
+    """Slices with compressed coils, mask and sensitivities, as many at a time as free memory allows."""
+    _, coil_count, rows, columns = kspace.shape
+    size = together(device, samples=coil_count * rows * columns, pixels=rows * columns)
+    for whole in _read_ahead(kspace, size, stage):
         with stage("sensitivities"):
             part = remove_oversampling(whole)
             samples = torch.from_numpy(part.samples).to(device)
@@ -147,9 +146,8 @@ def measurements(
         yield samples, mask, maps
 
 
-def _read_ahead(kspace: Scan, stage: Stage) -> Iterator[KSpace]:
-    """Parts to be worked on together; while one is, the next is read."""
-    size = max(1, BATCH_SAMPLES // math.prod(kspace.shape[1:]))
+def _read_ahead(kspace: Scan, size: int, stage: Stage) -> Iterator[KSpace]:
+    """Parts of `size` slices to be worked on together; while one is, the next is read."""
     parts = [slice(start, start + size) for start in range(0, kspace.shape[0], size)]
     with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
         following = reader.submit(kspace.part, parts[0])

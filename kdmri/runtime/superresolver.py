@@ -8,12 +8,10 @@ from kdmri.consistency import fft_order
 from kdmri.errors import InvalidRequest
 from kdmri.records import Images
 from kdmri.resampling import as_complex, measured_band, upsample
+from kdmri.runtime.memory import together
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, untimed
 from kdmri.scaling import intensity_scale
-
-BATCH_PIXELS = 2**20
-"""Pixels of the finer grid worked on at a time: 4 slices of 512 x 512, 1 GB of features in a VDSR of 64 channels."""
 
 
 class SuperResolver:
@@ -32,7 +30,8 @@ class SuperResolver:
         if scale not in offered:
             raise InvalidRequest(f"expected scale {' or '.join(map(str, offered))}, got {scale}")
         pixels = torch.from_numpy(images.pixels)
-        size = max(1, BATCH_PIXELS // (pixels[0].numel() * scale**2))
+        fine = pixels[0].numel() * scale**2
+        size = together(self.model.device, samples=fine, pixels=fine)
         parts = [self._finer(batch.to(self.model.device), scale, stage).cpu() for batch in pixels.split(size)]
         geometry = images.geometry.refined(scale) if images.geometry else None
         return Images(torch.cat(parts).numpy(), geometry)

@@ -25,7 +25,7 @@ SLICES = 6
 @pytest.fixture
 def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """Six slices that are worked on one by one."""
-    monkeypatch.setattr("kdmri.runtime.reconstructor.BATCH_SAMPLES", 1)
+    monkeypatch.setattr("kdmri.runtime.memory.AT_MOST", 1)
     fastmri.write(tmp_path / "scan.h5", scan(phantom(48, 48).repeat(SLICES, axis=0), acceleration=4))
     return (tmp_path / "scan.h5").read_bytes()
 

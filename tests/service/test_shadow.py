@@ -106,7 +106,7 @@ def test_slices_run_again_by_the_same_model_come_out_the_same(
 ) -> None:
     images = np.concatenate([phantom(48, 64) * brightness for brightness in (1, 3, 2, 5, 4)])
     measured = scan(images, coils=coils, acceleration=3)
-    monkeypatch.setattr("service.rerun.BATCH_SAMPLES", 3 * measured.samples[0].size)
+    monkeypatch.setattr("service.rerun.MOST_SAMPLES", 3 * measured.samples[0].size)
     model = models["reconstruction", "student"]
     live = Answer(model.manifest, Reconstructor(model).reconstruct(measured), 1, UNKNOWN)
     sample = rerun.of_reconstruction(Reconstruction(measured), live, (bundles[0], bundles[1]))
@@ -117,7 +117,7 @@ def test_slices_run_again_by_the_same_model_come_out_the_same(
 def test_super_resolved_slices_come_out_the_same(
     models: dict[tuple[str, str], Model], bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.rerun.BATCH_PIXELS", 2 * 64 * 64)
+    monkeypatch.setattr("service.rerun.MOST_PIXELS", 2 * 64 * 64)
     model = models["super-resolution", "student"]
     images = Images(np.concatenate([phantom(32, 32) * brightness for brightness in (1, 3, 2, 5)]))
     live = Answer(model.manifest, SuperResolver(model).super_resolve(images, 2), 1, UNKNOWN)
