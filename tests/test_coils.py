@@ -117,19 +117,27 @@ def read_cfl(path: Path) -> np.ndarray:
     return np.fromfile(path.with_suffix(".cfl"), np.complex64).reshape(shape, order="F")
 
 
+RAW = ("brain_16ch.h5", "brain_16ch_r4.mrd.h5", "brain_8ch_vd2d.h5", "phantom_32ch.h5", "phantom_grappa_16ch.mrd.h5")
+
+
 @pytest.mark.skipif(shutil.which("bart") is None, reason="BART is not installed (Debian: bart)")
-def test_combined_image_agrees_with_barts_ecalib(data: Path, tmp_path: Path) -> None:
-    samples = torch.from_numpy(formats.read(data / "kspace" / "brain_16ch.h5").samples[:1])
-    rows, columns = samples.shape[-2:]
+@pytest.mark.parametrize("name", RAW)
+def test_combined_image_agrees_with_barts_ecalib(name: str, data: Path, tmp_path: Path) -> None:
+    """Every raw file of several coils, as many calibration samples for both; with all coils and with virtual ones."""
+    found = formats.read(data / "kspace" / name)
+    scanned = found.calibration or found
+    samples, region = torch.from_numpy(scanned.samples[:1]), calibration_region(scanned.mask[0])
+    coils, rows, columns = samples.shape[1:]
+    height, width = (extent.stop - extent.start for extent in central(region, (rows, columns)))
     write_cfl(tmp_path / "kspace", samples[0].permute(1, 2, 0).unsqueeze(2).numpy())
-    command = ["bart", "ecalib", "-m1", "-r24", "-c0", str(tmp_path / "kspace"), str(tmp_path / "maps")]
+    command = ["bart", "ecalib", "-m1", f"-r{height}:{width}:1", "-c0", tmp_path / "kspace", tmp_path / "maps"]
     subprocess.run(command, check=True, capture_output=True)
-    theirs = torch.from_numpy(read_cfl(tmp_path / "maps").reshape(rows, columns, 16)).permute(2, 0, 1)
-    region = (slice(rows // 2 - 12, rows // 2 + 12), slice(columns // 2 - 12, columns // 2 + 12))
-    ours = sensitivities(samples, region)[0]
-    images = ifft2c(samples)[0]
-    a, b = ((m.conj() * images).sum(dim=0).abs().flatten() for m in (ours, theirs))
-    assert float(a @ b / (a.norm() * b.norm())) >= 0.999
+    theirs = torch.from_numpy(read_cfl(tmp_path / "maps").reshape(rows, columns, coils)).permute(2, 0, 1)
+    expected = combine(ifft2c(samples), theirs[None]).abs().flatten()
+    fewer = compress(samples, compression(samples[..., *central(region, (rows, columns))]))
+    for kept in (samples, fewer):
+        combined = combine(ifft2c(kept), sensitivities(kept, region)).abs().flatten()
+        assert float(combined @ expected / (combined.norm() * expected.norm())) >= 0.999
 
 
 def test_a_scan_without_undersampling_is_its_image() -> None:
