@@ -42,7 +42,7 @@ class Manifest(BaseModel):
     inputs: dict[str, str]
     """Shape and type of every graph input, and what it means."""
     trained_on: dict[str, Any]
-    """Ranges seen in training: accelerations or scales, columns of the matrix, noise, coils."""
+    """Ranges seen in training: accelerations or scales, columns of the matrix, noise, coils; see quality.ranges."""
     consistency_step: float
     """lambda of every data-consistency step; 1 replaces measured samples."""
     files: dict[str, str]

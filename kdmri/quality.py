@@ -25,12 +25,8 @@ FAR = 8.0
 TOLERANCE = 0.25
 """Octaves beyond a trained range that are not warned of: acceleration 10.7 where 9 was the largest seen."""
 
-INTENSITY = {"reconstruction": (0.048, 0.483), "super-resolution": (0.057, 0.361)}
-CONTRAST = {"reconstruction": (0.684, 3.74), "super-resolution": (0.895, 3.21)}
-"""What training examples hold, 1st to 99th percentile: 1,600 drawn as in recipes/reconstruction.toml, all slices for
-super-resolution. A manifest that says `intensity` or `contrast` in `trained_on` speaks for itself."""
 RESIDUAL = 0.25
-"""Twice the largest of the real scans at hand (16 coils, fully sampled: 0.12). A manifest may say `residual`, too."""
+"""Twice the largest of the real scans at hand (16 coils, fully sampled: 0.12). A manifest may say another."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +98,14 @@ def statistics(relative: Float[Tensor, "slice row column"]) -> tuple[float, floa
 
 
 def ranges(manifest: Manifest) -> dict[str, tuple[float, float]]:
-    """What a model was trained on, by the names of Quality's fields: the one place that says what is usual."""
-    trained, task = manifest.trained_on, manifest.task
+    """What a model was trained on, by the names of Quality's fields, as far as its manifest says: what is usual."""
+    trained = manifest.trained_on
     stated = {
         "acceleration": trained.get("accelerations"),
         "columns": trained.get("columns"),
         "noise": (0.0, trained["noise"]) if "noise" in trained else None,
-        "intensity": trained.get("intensity", INTENSITY[task]),
-        "contrast": trained.get("contrast", CONTRAST[task]),
+        "intensity": trained.get("intensity"),
+        "contrast": trained.get("contrast"),
     }
     return {name: (float(min(span)), float(max(span))) for name, span in stated.items() if span is not None}
 

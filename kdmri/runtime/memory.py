@@ -8,7 +8,7 @@ PER_SAMPLE = 100
 """Bytes for a sample of one coil: coil images, sensitivities and what is between them (measured: 96 for 16 coils)."""
 PER_PIXEL = 1500
 """Bytes for a pixel in the networks: features before and after a convolution, and what a back end sets aside for it
-(measured: 1380 for D5C5 in ONNX Runtime, 750 for D5C3 in OpenVINO)."""
+(measured: 830 for D5C5 in ONNX Runtime, 750 for D5C3 in OpenVINO; VDSR has twice the channels)."""
 SHARE = 0.25
 """Of the free memory: other requests, uploads and answers need some, too."""
 AT_MOST = 2**30

@@ -1,5 +1,6 @@
 """A denoiser as an ONNX Runtime session that reads and writes torch tensors where they lie."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ class OnnxDenoiser:
         options.inter_op_num_threads = 1
         # A spinning pool would fight torch's threads, which run data consistency in between.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        _share_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         self.session = onnxruntime.InferenceSession(str(model), options, providers=_providers(device))
         self.device = device
 
@@ -38,6 +41,16 @@ class OnnxDenoiser:
             torch.cuda.current_stream().synchronize()
         self.session.run_with_iobinding(binding)
         return answer
+
+
+@cache
+def _share_memory() -> None:
+    """One arena for all sessions of the process: each would keep its largest features for itself, cascade by cascade
+    (64 slices of 256 x 256 by D5C5: 2.3 GB against 0.9)."""
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(memory, None)
 
 
 def _providers(device: torch.device) -> list[str]:
