@@ -1,7 +1,8 @@
 """KD-MRI's comparison: students of one teacher that differ by what they learn from it, and by nothing else.
 
-Every student begins with the same weights, sees the same batches, and takes two stages of the same numbers of steps,
-the optimiser and its schedule starting anew with the second. The last weights count: nothing is chosen.
+Every student begins with the same weights (`inherited` excepted, which has some of the teacher's), sees the same
+batches, and takes two stages of the same numbers of steps, the optimiser and its schedule starting anew with the
+second. The last weights count: nothing is chosen.
 """
 
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ METHODS = {
     "sp": ("similarity", "imitation"),
     "fsp": ("flow", "imitation"),
     "cascades": ("cascades", "imitation"),
+    "inherited": ("late hints", "imitation"),
 }
 """What a student learns from in its first and in its second stage. Methods that compare features take the place of
 KD-MRI's attention transfer: between them only the features' loss differs."""
@@ -44,6 +46,7 @@ TITLES = {
     "sp": "similarity-preserving",
     "fsp": "FSP",
     "cascades": "imitation in every cascade (not the paper's)",
+    "inherited": "teacher's outer convolutions + hints (not the paper's)",
 }
 
 
@@ -92,9 +95,8 @@ def run(recipe: Recipe, experiment: Experiment, data: Path, runs: Path, fabric: 
     score = validation_score(recipe, validation, fabric.device)
     teacher, *students = networks(recipe, experiment, runs)
 
-    def learn(trained: Trained, objectives: list[Objective], *, first: int) -> nn.Module:
+    def learn(trained: Trained, network: nn.Module, objectives: list[Objective], *, first: int) -> nn.Module:
         """`first` numbers the first stage: no student sees the teacher's batches again."""
-        network = untrained(recipe, trained.method, trained.seed)
         seeded = replace(recipe, seed=trained.seed)
         for number, objective, folder in zip(count(first), objectives, trained.stages, strict=False):
             name = folder.relative_to(runs / recipe.run).as_posix()
@@ -113,9 +115,23 @@ def run(recipe: Recipe, experiment: Experiment, data: Path, runs: Path, fabric: 
                 )
         return network
 
-    offered = _objectives(Lessons(recipe, learn(teacher, [fidelity], first=1), fabric))
+    taught = learn(teacher, untrained(recipe, teacher.method, teacher.seed), [fidelity], first=1)
+    offered = _objectives(Lessons(recipe, taught, fabric))
     for student in students:
-        learn(student, [offered[name] for name in METHODS[student.method]], first=2)
+        network = untrained(recipe, student.method, student.seed)
+        if student.method == "inherited":
+            _inherit(network, taught)
+        learn(student, network, [offered[name] for name in METHODS[student.method]], first=2)
+
+
+def _inherit(student: nn.Module, teacher: nn.Module) -> None:
+    """The first and the last convolution of every denoiser, equally wide in both: what lies between is left to learn.
+
+    After SFT-KD-Recon (Gayathri et al. 2023), where blocks of the student stand in the teacher's place.
+    """
+    for own, taught in zip(student.cascades, teacher.cascades, strict=True):
+        for end in (0, -1):
+            own.convolutions[end].load_state_dict(taught.convolutions[end].state_dict())
 
 
 def _objectives(lessons: Lessons) -> dict[str, Objective]:
@@ -125,7 +141,13 @@ def _objectives(lessons: Lessons) -> dict[str, Objective]:
         "imitation": lessons.imitation,
         "attention": lessons.attention(),
         "hints": lessons.inside(hint_loss, lambda network, role: features(network, layer(role))),
+        "late hints": lessons.inside(hint_loss, lambda network, _: features(network, _inner(network))),
         "similarity": lessons.inside(similarity_loss, lambda network, role: features(network, layer(role))),
         "flow": lessons.inside(flow_loss, lambda network, role: flows(network, layer(role))),
         "cascades": lessons.inside(cascade_loss, lambda network, _: cascade_images(network)),
     }
+
+
+def _inner(network: nn.Module) -> int:
+    """The last convolution but one."""
+    return len(network.cascades[0].convolutions) - 1

@@ -24,9 +24,10 @@ from kdmri.sampling import centre_lines, random_mask
 from kdmri.scaling import intensity_scale
 from training.agreement import agreement
 from training.card import DATA, card
-from training.data import simulate_phase, simulate_sensitivities
+from training.data import load_slices, simulate_phase, simulate_sensitivities
 from training.evaluate import TEST_SET, evaluate, summarise
 from training.networks import Denoiser, parameters
+from training.ranges import intensity_and_contrast
 from training.recipe import Recipe, Role, trained_by
 from training.run import weights
 
@@ -88,7 +89,8 @@ def export(recipe: Recipe, role: Role, runs: Path, data: Path, models: Path) -> 
     network.load_state_dict(weights(runs / recipe.run, role))
     folder = models / f"{recipe.name}-{role}" / recipe.version
     export_network(network, folder)
-    manifest = _described(recipe, role, network, folder, _stages(recipe, role, runs))
+    usual = intensity_and_contrast(recipe, load_slices(data, "train", runs / "cache"))
+    manifest = _described(recipe, role, network, folder, usual, _stages(recipe, role, runs))
     bundle = Bundle(folder, manifest)
     parity = check_parity(network, load_model(bundle))
     if max(parity.values()) > PARITY:
@@ -107,8 +109,11 @@ def export(recipe: Recipe, role: Role, runs: Path, data: Path, models: Path) -> 
     return Bundle(folder, manifest)
 
 
-def _described(recipe: Recipe, role: Role, network: nn.Module, folder: Path, stages: list[dict[str, Any]]) -> Manifest:
+def _described(
+    recipe: Recipe, role: Role, network: nn.Module, folder: Path, usual: dict[str, Any], stages: list[dict[str, Any]]
+) -> Manifest:
     numbers = recipe.teacher if role == "teacher" else recipe.student
+    simulated = {key: value for key, value in vars(recipe.data).items() if key not in ("batch", "pixels", "patch")}
     return Manifest(
         format=FORMAT,
         name=f"{recipe.name}-{role}",
@@ -118,16 +123,13 @@ def _described(recipe: Recipe, role: Role, network: nn.Module, folder: Path, sta
         architecture={"cascades": 1, **numbers},
         parameters=parameters(network),
         inputs=_inputs(recipe),
-        trained_on={key: value for key, value in vars(recipe.data).items() if key not in ("batch", "pixels", "patch")},
+        trained_on={**simulated, **usual},
         consistency_step=1.0,
         files={file.name: sha256(file) for file in sorted(folder.iterdir()) if file.suffix in (".onnx", ".pt")},
         parity={},
         scores={},
         test_set=TEST_SET,
-        training={
-            "stages": stages,
-            "data": DATA,
-        },
+        training={"stages": stages, "data": DATA},
         distilled_from=None if role == "teacher" else _teacher(recipe),
     )
 

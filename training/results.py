@@ -34,8 +34,9 @@ against them.
   and its schedule (warm-up to 1e-3, cosine decay) starting anew with the second. KD: attention transfer, then half
   the distance from the truth and half that from the teacher. FitNets, similarity-preserving and FSP take the place of
   attention transfer. "Attention transfer only" goes on with the truth alone, "imitation only" has KD's second loss in
-  both stages. Imitation in every cascade is not the paper's: the student's image after each cascade is drawn to the
-  teacher's.
+  both stages. Two rows are not the paper's: imitation in every cascade draws the student's image after each cascade
+  to the teacher's; "outer convolutions" begins with the teacher's first and last convolution of every cascade, and
+  its hints are the features between which the student has one convolution and the teacher three (after SFT-KD-Recon).
 - **Scores.** PSNR and SSIM of a volume, data range its maximum; mean ± standard deviation over volumes. {every} The
   last weights count: nothing was chosen on validation or test data.
 

@@ -78,9 +78,18 @@ def test_students_begin_alike_see_the_same_and_take_as_many_steps(tmp_path: Path
     loaded = [[torch.load(s / "last.pt", weights_only=True) for s in student.stages] for student in students]
     for first, second in loaded:
         assert (first["step"], second["step"]) == (recipe.steps["first"], recipe.steps["second"])
-        for name, value in loaded[0][1]["network"].items():
-            assert torch.equal(second["network"][name], value)
     assert {student.method for student in students} == set(METHODS)
+    # Learning rate nought: the last weights are the first ones.
+    teacher = torch.load(tmp_path / "runs" / recipe.run / "teacher" / "last.pt", weights_only=True)["network"]
+    outer = [f"convolutions.{number}." for number in (0, recipe.teacher["convolutions"] - 1)]
+    theirs = {name: value for name, value in teacher.items() if any(part in name for part in outer)}
+    last = f"convolutions.{recipe.student['convolutions'] - 1}."
+    inherited = {name.replace(outer[1], last): value for name, value in theirs.items()}
+    plain = loaded[0][1]["network"]
+    for student, (_, second) in zip(students, loaded, strict=True):
+        expected = {**plain, **inherited} if student.method == "inherited" else plain
+        assert all(torch.equal(second["network"][name], value) for name, value in expected.items())
+    assert len(inherited) == 4 * recipe.teacher["cascades"]
 
 
 def test_plain_and_distilled_students_differ_and_seeds_do(tmp_path: Path, fabric: Fabric) -> None:
