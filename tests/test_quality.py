@@ -18,7 +18,13 @@ from kdmri.runtime import Reconstructor, SuperResolver, zero_filled
 from kdmri.runtime.model import Model
 from tests.scans import phantom, scan
 
-TRAINED = {"accelerations": [3.0, 9.0], "columns": [160, 320], "noise": 0.08, "intensity": [0.05, 0.5]}
+TRAINED = {
+    "accelerations": [3.0, 9.0],
+    "columns": [160, 320],
+    "noise": 0.08,
+    "intensity": [0.05, 0.5],
+    "contrast": [0.684, 3.74],
+}
 USUAL = Quality(residual=0, noise=0.01, intensity=0.2, contrast=1.5, acceleration=4, columns=256)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
-from kdmri import bundle
+from kdmri import bundle, quality
 from kdmri.runtime.model import load_model
 from tests.scans import phantom
 from training import export as bundles
@@ -82,11 +82,12 @@ def test_a_run_goes_on_from_another(tiny: Recipe, fabric: Fabric, tmp_path: Path
 
 
 def test_an_export_is_a_bundle_that_answers_as_its_network(
-    tiny: Recipe, fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Recipe, fabric: Fabric, slices: Slices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running.run(tiny, tmp_path, tmp_path, fabric)
     monkeypatch.setattr(bundles, "evaluate", lambda *_: [])
     monkeypatch.setattr(bundles, "in_hardware", lambda _: False)
+    monkeypatch.setattr(bundles, "load_slices", lambda *_: slices)
     monkeypatch.setattr(bundles, "RECONSTRUCTION_SHAPES", ((1, 96, 80), (3, 61, 73)))
     volume = tmp_path / "volumes" / "test" / "brain" / "phantom.nii.gz"
     volume.parent.mkdir(parents=True)
@@ -98,6 +99,9 @@ def test_an_export_is_a_bundle_that_answers_as_its_network(
     assert max(found.manifest.parity.values()) <= 1e-4
     assert found.manifest.distilled_from == f"{tiny.name}-teacher@{tiny.version}"
     assert load_model(found).denoisers
+    for name in ("intensity", "contrast"):
+        low, high = quality.ranges(found.manifest)[name]
+        assert 0 < low <= high
     conditions = ["4x", "8x"] if tiny.task == "reconstruction" else ["2x", "4x"]
     assert list(found.manifest.agreement) == conditions
     assert all(figures["psnr"] > 0 and figures["ssim"] <= 1 for figures in found.manifest.agreement.values())
