@@ -14,19 +14,19 @@ from urllib.request import urlopen
 import httpx2
 import torch
 
+import kdmri
 from kdmri.bundle import load_all
 from kdmri.runtime.backends import fastest
 
 KDMRI = Path(sys.executable).with_name("kdmri")
 RULES = Path(__file__).with_name("prometheus") / "rules"
-MODELS = Path(__file__).parents[1] / "models"
 REUSE = httpx2.Limits(keepalive_expiry=2)
 """For clients that pause: the server ends a connection after 5 s without a request, perhaps just as one is sent."""
 
 
 def backend(threads: int) -> str:
     """What a service would choose here: asked for once, services and benchmarks that are compared are alike."""
-    return fastest(load_all(MODELS), device=torch.device("cpu"), threads=threads).backend
+    return fastest(load_all(kdmri.MODELS), device=torch.device("cpu"), threads=threads).backend
 
 
 def free_port() -> int:

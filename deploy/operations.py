@@ -24,6 +24,7 @@ import pictures  # noqa: E402
 import queries  # noqa: E402
 import traffic  # noqa: E402
 
+import kdmri  # noqa: E402
 from kdmri import benchmark  # noqa: E402
 
 SCRAPE = 5
@@ -123,7 +124,7 @@ def crowd(client: Client, data: Path) -> None:
 
 def benched(threads: int, backend: str) -> list[benchmark.Comparison]:
     """What `kdmri bench` measures on this machine, with the service's threads and back end."""
-    return benchmark.compare(live.MODELS, threads=threads, backends=[backend])
+    return benchmark.compare(kdmri.MODELS, threads=threads, backends=[backend])
 
 
 def main(data: Path, threads: int | None = None) -> None:

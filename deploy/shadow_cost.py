@@ -28,6 +28,7 @@ import traffic
 sys.path.append(str(Path(__file__).with_name("grafana")))
 import page
 
+import kdmri
 from kdmri.bundle import load_all
 
 TURN = 25
@@ -144,7 +145,7 @@ async def main(data: Path, minutes: float) -> None:
         "cores": cores,
         "load_before": load,
         "backend": backend,
-        "models": [bundle.manifest.reference for bundle in load_all(live.MODELS)],
+        "models": [bundle.manifest.reference for bundle in load_all(kdmri.MODELS)],
         "requests_a_turn": TURN,
         "seed": SEED,
         "operations": found,

@@ -46,7 +46,6 @@ ModelsOption = Annotated[Path, typer.Option("--models", envvar="KDMRI_MODELS", h
 ModelOption = Annotated[str | None, typer.Option("--model", help="NAME or NAME@VERSION.")]
 RoleOption = Annotated[Role, typer.Option("--role")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="File or folder to write.")]
-MODELS = Path(kdmri.__file__).parents[1] / "models"
 
 
 @app.callback()
@@ -66,7 +65,7 @@ def reconstruct(
     contrast: Annotated[int, typer.Option(min=0, help="Of an ISMRMRD file, counted from 0.")] = 0,
     repetition: Annotated[int, typer.Option(min=0, help="Of an ISMRMRD file, counted from 0.")] = 0,
     coils: Annotated[int | None, typer.Option(min=1, help="Virtual coils; by default what keeps the signal.")] = None,
-    models: ModelsOption = MODELS,
+    models: ModelsOption = kdmri.MODELS,
 ) -> None:
     """Undersampled k-space to images."""
     from kdmri import bundle, outputs
@@ -90,7 +89,7 @@ def super_resolve(
     scale: Annotated[int, typer.Option(help="2 or 4.")] = 2,
     role: RoleOption = Role.student,
     model: ModelOption = None,
-    models: ModelsOption = MODELS,
+    models: ModelsOption = kdmri.MODELS,
 ) -> None:
     """Low-resolution MR DICOM to the same images on a finer grid, one file an object."""
     from kdmri import bundle, outputs
@@ -131,7 +130,7 @@ def undersample(
 
 
 @app.command(name="models")
-def list_models(models: ModelsOption = MODELS) -> None:
+def list_models(models: ModelsOption = kdmri.MODELS) -> None:
     """What is there: name, version, role, size, scores."""
     from kdmri import bundle
 
@@ -152,7 +151,7 @@ def bench(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here.")] = None,
     repeats: Annotated[int, typer.Option(min=3)] = 15,
     threads: Annotated[int | None, typer.Option(min=1, help="By default the processor's cores.")] = None,
-    models: ModelsOption = MODELS,
+    models: ModelsOption = kdmri.MODELS,
 ) -> None:
     """Teacher against student on every back end of this machine, taking turns in one run."""
     from kdmri.benchmark import compare

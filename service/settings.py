@@ -19,7 +19,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    models: Path = Path(kdmri.__file__).parents[1] / "models"
+    models: Path = kdmri.MODELS
     """Folder of bundles, <name>/<version>/."""
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     backend: Literal["auto", "onnxruntime", "openvino", "openvino-bf16"] = "auto"

@@ -15,8 +15,8 @@ from tests.scans import phantom, scan
 PEAK = """
 import resource, sys
 from pathlib import Path
+from kdmri import MODELS
 from kdmri.bundle import choose, load_all
-from kdmri.cli import MODELS
 from kdmri.formats import kspace
 from kdmri.runtime import Reconstructor, memory
 from kdmri.runtime.model import load_model
