@@ -1,8 +1,8 @@
 """KD-MRI's comparison: students of one teacher that differ by what they learn from it, and by nothing else.
 
-Every student begins with the same weights (`inherited` excepted, which has some of the teacher's), sees the same
-batches, and takes two stages of the same numbers of steps, the optimiser and its schedule starting anew with the
-second. The last weights count: nothing is chosen.
+Every student begins with the same weights (HEIRS excepted, which have some of the teacher's), sees the same batches,
+and takes two stages of the same numbers of steps, the optimiser and its schedule starting anew with the second. The
+last weights count: nothing is chosen.
 """
 
 from dataclasses import dataclass, replace
@@ -32,9 +32,12 @@ METHODS = {
     "fsp": ("flow", "imitation"),
     "cascades": ("cascades", "imitation"),
     "inherited": ("late hints", "imitation"),
+    "outer": ("fidelity", "fidelity"),
 }
 """What a student learns from in its first and in its second stage. Methods that compare features take the place of
 KD-MRI's attention transfer: between them only the features' loss differs."""
+HEIRS = ("inherited", "outer")
+"""Methods whose students begin with the teacher's first and last convolution of every denoiser."""
 TITLES = {
     "zero-filled": "zero-filled",
     "teacher": "teacher",
@@ -47,6 +50,7 @@ TITLES = {
     "fsp": "FSP",
     "cascades": "imitation in every cascade (not the paper's)",
     "inherited": "teacher's outer convolutions + hints (not the paper's)",
+    "outer": "teacher's outer convolutions alone (not the paper's)",
 }
 
 
@@ -119,7 +123,7 @@ def run(recipe: Recipe, experiment: Experiment, data: Path, runs: Path, fabric: 
     offered = _objectives(Lessons(recipe, taught, fabric))
     for student in students:
         network = untrained(recipe, student.method, student.seed)
-        if student.method == "inherited":
+        if student.method in HEIRS:
             _inherit(network, taught)
         learn(student, network, [offered[name] for name in METHODS[student.method]], first=2)
 

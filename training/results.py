@@ -14,8 +14,9 @@ from training.recipe import Recipe
 
 PAGE = """# Distillation compared: a reproduction of KD-MRI
 
-Written by `kdmri evaluate {recipes} -o {folder}` from [`reproduction.csv`]({folder}/reproduction.csv) (every volume)
-and [`reproduction_gains.csv`]({folder}/reproduction_gains.csv) (paired gains); the networks are those of `kdmri train
+Written by `kdmri evaluate {recipes} -o FOLDER`
+from [`reproduction.csv`]({folder}/reproduction.csv) (every volume) and
+[`reproduction_gains.csv`]({folder}/reproduction_gains.csv) (paired gains); the networks are those of `kdmri train
 RECIPE`. KD-MRI is Murugesan et al., MIDL 2020. Their data is not at hand: the figures stand beside theirs, not
 against them.
 
@@ -34,9 +35,10 @@ against them.
   and its schedule (warm-up to 1e-3, cosine decay) starting anew with the second. KD: attention transfer, then half
   the distance from the truth and half that from the teacher. FitNets, similarity-preserving and FSP take the place of
   attention transfer. "Attention transfer only" goes on with the truth alone, "imitation only" has KD's second loss in
-  both stages. Two rows are not the paper's: imitation in every cascade draws the student's image after each cascade
-  to the teacher's; "outer convolutions" begins with the teacher's first and last convolution of every cascade, and
-  its hints are the features between which the student has one convolution and the teacher three (after SFT-KD-Recon).
+  both stages. Three rows are not the paper's. Imitation in every cascade draws the student's image after each cascade
+  to the teacher's. "Outer convolutions" begins with the teacher's first and last convolution of every cascade (after
+  SFT-KD-Recon); its hints are the features before the last, where the student has had one convolution in between and
+  the teacher three; "alone" is the same beginning without distillation.
 - **Scores.** PSNR and SSIM of a volume, data range its maximum; mean ± standard deviation over volumes. {every} The
   last weights count: nothing was chosen on validation or test data.
 
@@ -217,7 +219,7 @@ def _sizes(recipe: Recipe) -> str:
 
 def _every(recipe: Recipe) -> str:
     every = recipe.experiment.every
-    slices = "every slice" if every == 1 else f"every {every}th slice"
+    slices = "every slice" if every == 1 else f"one slice in {every}"
     return f"{recipe.name.removeprefix('reproduction-')}: {slices}"
 
 

@@ -19,7 +19,7 @@ from training import recipe as recipes
 from training import teacher as supervising
 from training.comparison import Result, conditions, gains, interval, measured, scores, volumes
 from training.data import load_slices, load_volume
-from training.experiment import METHODS, TITLES, networks
+from training.experiment import HEIRS, METHODS, TITLES, networks
 from training.recipe import Recipe
 from training.teacher import examples
 
@@ -87,7 +87,7 @@ def test_students_begin_alike_see_the_same_and_take_as_many_steps(tmp_path: Path
     inherited = {name.replace(outer[1], last): value for name, value in theirs.items()}
     plain = loaded[0][1]["network"]
     for student, (_, second) in zip(students, loaded, strict=True):
-        expected = {**plain, **inherited} if student.method == "inherited" else plain
+        expected = {**plain, **inherited} if student.method in HEIRS else plain
         assert all(torch.equal(second["network"][name], value) for name, value in expected.items())
     assert len(inherited) == 4 * recipe.teacher["cascades"]
 
