@@ -25,7 +25,9 @@ from kdmri.scaling import intensity_scale
 Slices = list[Float16[ndarray, "row column"]]
 
 RIPPLES = 16
+"""Knots along each axis of the field by which the phase departs from a smooth one."""
 SHADES = 4
+"""And of the field by which coils shade the image."""
 ISOTROPIC = 1.3
 """Longest over shortest side of voxels that are sliced in all planes."""
 
@@ -184,7 +186,8 @@ def _view(image: Float16[ndarray, "row column"], shape: tuple[int, int], rng: Ge
     plane = plane.flip(flips)
     rows, columns = plane.shape
     if columns > shape[1]:
-        # Whole in columns: truncated k-space, the larger pixels of a shorter scan, rows alike so that shapes stay true.
+        # All columns are kept: k-space is truncated to larger pixels, as in a shorter scan, and along the rows by the same
+        # share, so that shapes stay true.
         smaller = (max(shape[0], round(rows * shape[1] / columns)), shape[1])
         if smaller[0] < rows:
             spectrum = centre_crop(fft2c(plane.to(torch.complex64)), smaller)
@@ -212,7 +215,7 @@ def _grid(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def _smooth(shape: tuple[int, int], knots: int, rng: Generator) -> Float[Tensor, "row column"]:
-    """A random field of standard deviation about 1 that varies over knots-ths of the image."""
+    """A random field of standard deviation about 1: `knots` independent numbers along each axis, interpolated."""
     coarse = torch.from_numpy(rng.standard_normal((1, 1, knots, knots), dtype=np.float32))
     return interpolate(coarse, shape, mode="bicubic")[0, 0]
 
@@ -220,7 +223,7 @@ def _smooth(shape: tuple[int, int], knots: int, rng: Generator) -> Float[Tensor,
 def simulate_phase(shape: tuple[int, int], rng: Generator, *, ripple: float = 0.0) -> Complex[Tensor, "row column"]:
     """exp(i phi) with phi a random polynomial of order 3, as off-resonance and coils make it, and a finer field on top.
 
-    `ripple`: the finer field's standard deviation in radians; it varies over RIPPLES-ths of the image.
+    `ripple`: the finer field's standard deviation in radians.
     """
     row, column = _grid(shape)
     phi = torch.zeros(shape)

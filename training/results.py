@@ -14,7 +14,7 @@ from training.recipe import Recipe
 
 PAGE = """# Distillation compared: a reproduction of KD-MRI
 
-Written by `kdmri evaluate {recipes} -o FOLDER`
+Written by `kdmri evaluate {recipes} -o {path}`
 from [`reproduction.csv`]({folder}/reproduction.csv) (every volume) and
 [`reproduction_gains.csv`]({folder}/reproduction_gains.csv) (paired gains); the networks are those of `kdmri train
 RECIPE`. KD-MRI is Murugesan et al., MIDL 2020. Their data is not at hand: the figures stand beside theirs, not
@@ -81,6 +81,7 @@ def write(recipes: Sequence[Recipe], data: Path, runs: Path, folder: Path, split
     page = PAGE.format(
         recipes=" ".join(Path(recipe.file).stem for recipe in recipes),
         folder=folder.name,
+        path=folder,
         sizes="; ".join(dict.fromkeys(_sizes(recipe) for recipe in recipes)),
         every="; ".join(_every(recipe) for recipe in recipes) + ".",
         scores="\n\n".join(score_table([r for r in whole if r.column == column]) for column in _columns(whole)),
