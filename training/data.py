@@ -186,7 +186,7 @@ def _view(image: Float16[ndarray, "row column"], shape: tuple[int, int], rng: Ge
     plane = plane.flip(flips)
     rows, columns = plane.shape
     if columns > shape[1]:
-        # All columns are kept: k-space is truncated to larger pixels, as in a shorter scan, and along the rows by the same
+        # All columns are kept: k-space is truncated to larger pixels, as in a shorter scan. Rows shrink by the same
         # share, so that shapes stay true.
         smaller = (max(shape[0], round(rows * shape[1] / columns)), shape[1])
         if smaller[0] < rows:

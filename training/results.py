@@ -39,8 +39,8 @@ against them.
   to the teacher's. "Outer convolutions" begins with the teacher's first and last convolution of every cascade (after
   SFT-KD-Recon); its hints are the features before the last, where the student has had one convolution in between and
   the teacher three; "alone" is the same beginning without distillation.
-- **Scores.** PSNR and SSIM of a volume, data range its maximum; mean ± standard deviation over volumes. {every} The
-  last weights count: nothing was chosen on validation or test data.
+- **Scores.** PSNR and SSIM of a volume, data range its maximum; mean ± standard deviation over volumes, where there
+  are several. Slices scored: {every}. The last weights count: nothing was chosen on validation or test data.
 
 ## Scores
 
@@ -83,7 +83,7 @@ def write(recipes: Sequence[Recipe], data: Path, runs: Path, folder: Path, split
         folder=folder.name,
         path=folder,
         sizes="; ".join(dict.fromkeys(_sizes(recipe) for recipe in recipes)),
-        every="; ".join(_every(recipe) for recipe in recipes) + ".",
+        every=", ".join(_every(recipe) for recipe in recipes),
         scores="\n\n".join(score_table([r for r in whole if r.column == column]) for column in _columns(whole)),
         verdict=verdict([gain for gain in gained if gain.method == "kd"]),
         gains=gain_table(whole, [gain for gain in gained if gain.method == "kd"]),
@@ -104,8 +104,7 @@ def score_table(results: Sequence[Result]) -> str:
 
     def cell(method: str, condition: str) -> str:
         chosen = [r for r in results if (r.method, r.condition, r.seed) == (method, condition, first)]
-        psnr, ssim = [r.psnr for r in chosen], [r.ssim for r in chosen]
-        return f"{mean(psnr):.2f} ± {pstdev(psnr):.2f} / {mean(ssim):.4f} ± {pstdev(ssim):.4f}"
+        return f"{_spread([r.psnr for r in chosen], 2)} / {_spread([r.ssim for r in chosen], 4)}"
 
     rows = [
         [title, *(cell(method, condition) for condition in conditions)]
@@ -113,6 +112,12 @@ def score_table(results: Sequence[Result]) -> str:
         if any(r.method == method for r in results)
     ]
     return markdown([head, *conditions], rows)
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    """Mean and standard deviation; the latter of one value would say nothing."""
+    deviation = f" ± {pstdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{deviation}"
 
 
 def gain_table(results: Sequence[Result], gained: Sequence[Gain]) -> str:
@@ -215,13 +220,13 @@ def budget_table(recipes: Sequence[Recipe], runs: Path) -> str:
 
 def _sizes(recipe: Recipe) -> str:
     teacher, student = (parameters(recipe.network(role)) for role in ("teacher", "student"))
-    return f"{recipe.task}: {teacher:,} and {student:,} parameters, {100 * (1 - student / teacher):.0f}% fewer"
+    fewer = f"{100 * (1 - student / teacher):.0f}% fewer"
+    return f"{recipe.task.capitalize()}: {teacher:,} and {student:,} parameters, {fewer}"
 
 
 def _every(recipe: Recipe) -> str:
     every = recipe.experiment.every
-    slices = "every slice" if every == 1 else f"one slice in {every}"
-    return f"{recipe.name.removeprefix('reproduction-')}: {slices}"
+    return f"{recipe.name.removeprefix('reproduction-')} {'all' if every == 1 else f'one in {every}'}"
 
 
 def _columns(results: Sequence[Result]) -> list[str]:
