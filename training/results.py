@@ -49,8 +49,8 @@ against them.
 ## What distillation gained
 
 PSNR of student + KD less that of the plain student, paired; 95% interval by Student's t over volumes, where there are
-several (over the slices of the one spine volume: that tells nothing of other patients). Share: the gain over the gap
-between plain student and teacher. {verdict}
+several (over the slices of the one spine volume: that tells nothing of other patients; the brain's four volumes are of
+two subjects). Share: the gain over the gap between plain student and teacher. {verdict}
 
 {gains}
 
