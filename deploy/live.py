@@ -11,10 +11,12 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+# First, before torch: kdmri says how OpenMP's threads wait. What is held against the service has to wait as it does.
+import kdmri  # isort: skip
+
 import httpx2
 import torch
 
-import kdmri
 from kdmri.bundle import load_all
 from kdmri.runtime.backends import fastest
 
