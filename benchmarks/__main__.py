@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+import kdmri
 from benchmarks import eager, machine, page, served
 from kdmri.benchmark import CPU, Spread, in_turns, ratios, scan
 from kdmri.bundle import ROLES, Bundle, choose, load_all
@@ -33,7 +34,6 @@ from service.telemetry import Observation
 from tests.e2e.serving import serving
 from training import raw
 
-MODELS = served.ROOT / "models"
 PYTORCH = "PyTorch"
 REGULARISATION = 0.01
 """Of BART's wavelets."""
@@ -116,7 +116,7 @@ def main(plan: Plan, threads: int, output: Path) -> None:
     started = time.monotonic()
     torch.set_num_threads(threads)
     described = machine.description(threads)
-    bundles = {role: choose(load_all(MODELS), "reconstruction", role=role) for role in ROLES}
+    bundles = {role: choose(load_all(kdmri.MODELS), "reconstruction", role=role) for role in ROLES}
     chosen = fastest([bundles["student"], bundles["teacher"]], device=CPU, threads=threads)
     found: dict[str, Any] = {
         "machine": described,

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import kdmri
 from benchmarks import served
 from kdmri import metrics
 from kdmri.bundle import ROLES, choose, load_all
@@ -45,7 +46,7 @@ EXACT = 1e-4
 
 def methods() -> dict[str, Method]:
     """What is compared: each gives magnitudes (slice, row, column)."""
-    bundles = load_all(served.ROOT / "models")
+    bundles = load_all(kdmri.MODELS)
     models = {role: Reconstructor(load_model(choose(bundles, "reconstruction", role=role))) for role in ROLES}
     student = models["student"]
     return {

@@ -6,7 +6,6 @@ only: counters of instructions are seldom to be had on virtual machines, and val
 
 import io
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -28,7 +27,7 @@ from kdmri.scaling import intensity_scale
 from kdmri.sparsity import sparse_fit
 
 CPU = torch.device("cpu")
-BUNDLES = load_all(Path(kdmri.__file__).parents[1] / "models")
+BUNDLES = load_all(kdmri.MODELS)
 BACKENDS = offered([bundle.manifest for bundle in BUNDLES], CPU)
 SCANS = {"1 coil, 256 x 256": (1, 256, 256), "15 coils, 640 x 368": (15, 640, 368)}
 

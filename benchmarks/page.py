@@ -9,6 +9,8 @@ from typing import Any
 
 import matplotlib as mpl
 
+from benchmarks.served import BEFORE
+
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
@@ -69,7 +71,7 @@ def _asked(found: Found) -> str:
             share = pace["share"]["median"]
             rows.append(_row(f"throughput, clients: {clients}, of a bare loop", f"{share:.0%}", "90%", share >= 0.9))
     if found.get("earlier"):
-        rows.append(_at_least(f"{found['coils']}, whole request, against 7b2cde4", found["earlier"]["ratio"], 2, "x"))
+        rows.append(_at_least(f"{found['coils']}, whole request, against {BEFORE}", found["earlier"]["ratio"], 2, "x"))
     start = found["start"]
     rows.append(_row("start to ready", f"{_spread(start)} s", "at most 5 s", start["median"] <= 5))
     (few, low), (many, high) = found["memory"].items()
@@ -151,7 +153,7 @@ def _http(found: Found) -> str:
     if found.get("earlier"):
         now, before, ratio = (_spread(found["earlier"][name]) for name in ("now", "before", "ratio"))
         text += (
-            f"\n{found['coils']}, whole request: {now} ms; by commit 7b2cde4, the last before speed was worked on, "
+            f"\n{found['coils']}, whole request: {now} ms; by commit {BEFORE}, the last before speed was worked on, "
             f"{before} ms: {ratio} times faster.\n"
         )
     memory = ", ".join(f"{label} {megabytes:.0f} MB" for label, megabytes in found["memory"].items())

@@ -62,14 +62,6 @@ def settings(threads: int, **more: object) -> dict[str, str]:
     return {f"KDMRI_{name.upper()}": str(value) for name, value in chosen.items()}
 
 
-def backend(service: Service) -> str:
-    """What runs the models, by the service's own word."""
-    with closing(http.client.HTTPConnection(urlsplit(service.address).netloc, timeout=PATIENCE)) as connection:
-        connection.request("GET", "/metrics")
-        found = re.search(r'kdmri_model_info{backend="([^"]+)"', connection.getresponse().read().decode())
-    return found[1] if found else "unknown"
-
-
 def upload(kspace: KSpace) -> bytes:
     """The scan as a fastMRI file."""
     with tempfile.TemporaryDirectory() as folder:

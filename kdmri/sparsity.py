@@ -38,11 +38,11 @@ def sparse_fit(
     noise: Float[Tensor, " batch"],
     guide: Image | None = None,
 ) -> Image:
-    """The minimum x of |y - A x|^2 / 2 + sum_i t_i |(W x)_i|, W the Haar wavelets in all their shifts, in turn.
+    """The minimum x of |y - A x|^2 / 2 + sum_i t_i |(W x)_i|, W the Haar wavelets, shifted from step to step.
 
     t_i = t KNEE / (KNEE + |(W guide)_i|), as in reweighted l1 (Candes et al. 2008), and t goes with the noise. Found by
     the proximal optimised gradient method (Taylor et al. 2017), in two thirds of FISTA's steps, all of length 1 since
-    |A| <= 1. At last what was measured is put back: it costs no noise but its own, and undoes what the wavelets took.
+    |A| <= 1. Finally what was measured is put back: it costs no noise but its own, and undoes what the wavelets took.
 
     Args:
         zero_filled: A^H y, in units where bright tissue is about 1 (`scaling`).

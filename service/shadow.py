@@ -4,7 +4,7 @@ What runs is a process of its own, stopped by a signal for as long as a live req
 to its answer, and at the lowest priority that the system has, for the sake of other workers. A thread that waits
 between stages would not do: kept from running by whatever else the machine does, it may hold Python's lock, and live
 requests wait for it.
-Memory is bounded: one input runs, one waits, each a batch of the runtime at most.
+Memory is bounded: one input runs, one waits, each of as many slices as `rerun` says.
 """
 
 import atexit
@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 import structlog
+from anyio.to_thread import run_sync
 
 from service import background, telemetry
 from service.comparison import Comparison
@@ -66,8 +67,8 @@ class Shadow:
             telemetry.SHADOW_DROPPED.inc()
             return
         try:
-            # In the request's context, so that log lines carry its id.
-            self._thread.submit(contextvars.copy_context().run, self._run, sample())
+            # Off the event loop, for it reads the upload; in the request's context, so that log lines carry its id.
+            self._thread.submit(contextvars.copy_context().run, self._run, await run_sync(sample))
         except BaseException:
             self._room.release()
             raise

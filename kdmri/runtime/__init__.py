@@ -1,4 +1,4 @@
-"""A bundle made runnable: ONNX Runtime for the networks, TorchScript for data consistency."""
+"""A bundle made runnable: ONNX Runtime or OpenVINO for the networks, TorchScript for data consistency."""
 
 from kdmri.runtime.reconstructor import Reconstructor, zero_filled
 from kdmri.runtime.stages import Stage, untimed

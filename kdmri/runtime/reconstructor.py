@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Complex
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
 from kdmri.coils import calibrated, central, combine, compress, compression, expand, sensitivities
@@ -22,7 +22,12 @@ from kdmri.sampling import calibration_region
 from kdmri.scaling import intensity_scale
 from kdmri.sparsity import sparse_fit
 
-Batch = tuple[Complex[Tensor, "slice coil row column"], Tensor, Complex[Tensor, "slice coil row column"]]
+Batch = tuple[
+    Complex[Tensor, "slice coil row column"],
+    Float[Tensor, "slice_or_one 1 row column"],
+    Complex[Tensor, "slice coil row column"],
+]
+"""Samples, mask (1 where measured, of all slices or of each) and sensitivities."""
 
 
 class Reconstructor:
