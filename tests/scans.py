@@ -7,7 +7,7 @@ from numpy import ndarray
 from skimage.data import shepp_logan_phantom
 from skimage.transform import resize
 
-from kdmri.fourier import fft2c
+from kdmri.fourier import centre_crop, fft2c, ifft2c
 from kdmri.records import KSpace
 from kdmri.sampling import centre_lines, random_mask
 
@@ -47,3 +47,9 @@ def scan(
     if acceleration > 1:
         lines = random_mask(columns, acceleration, centre_lines(columns, acceleration), rng)
     return KSpace(samples * lines, np.broadcast_to(lines, (1, rows, columns)), (rows, columns))
+
+
+def rss(measured: KSpace) -> ndarray:
+    """The plain image: inverse Fourier transform, root of the sum of squares over coils, cropped."""
+    coils = centre_crop(ifft2c(torch.from_numpy(measured.samples)), measured.image_shape)
+    return torch.linalg.vector_norm(coils, dim=1).numpy()

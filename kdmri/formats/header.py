@@ -73,7 +73,7 @@ def encoding(header: Element, number: int = 0) -> Encoding:
     """One of the header's encodings, in order; the others, and the rest of the header, may be what they like.
 
     Raises UnreadableKSpace where there is no such encoding or it does not fit, UnsupportedInput where its trajectory
-    isn't Cartesian.
+    isn't Cartesian or several slices were measured at a time.
     """
     found = header.findall("{*}encoding")
     if number >= len(found):
@@ -89,6 +89,10 @@ def encoding(header: Element, number: int = 0) -> Encoding:
 def _encoding(found: xsd.encodingType) -> Encoding:
     if found.trajectory is not xsd.trajectoryType.CARTESIAN:
         raise UnsupportedInput(f"{found.trajectory.value} trajectory: only Cartesian k-space is reconstructed")
+    parallel = found.parallelImaging
+    if parallel and parallel.multiband and parallel.multiband.multiband_factor > 1:
+        together = f"multiband acquisition of {parallel.multiband.multiband_factor} slices at a time"
+        raise UnsupportedInput(f"{together}: only slices measured one by one are reconstructed")
     encoded, wanted, limits = found.encodedSpace, found.reconSpace, found.encodingLimits.kspace_encoding_step_1
     extents = [encoded.fieldOfView_mm, wanted.fieldOfView_mm]
     if not all(math.isfinite(size) for extent in extents for size in (extent.x, extent.y, extent.z)):

@@ -9,7 +9,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy import ndarray
@@ -18,24 +17,17 @@ from numpy.testing import assert_allclose, assert_array_equal
 from kdmri.errors import InvalidRequest, KdmriError, UnreadableKSpace, UnsupportedInput
 from kdmri.formats import derived, dicom, kspace, nifti
 from kdmri.formats.mrd import prewhiten
-from kdmri.fourier import centre_crop, ifft2c
 from kdmri.records import Images, KSpace
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model
 from tests.formats.mrd_files import MrdFile, flag
-from tests.scans import phantom, scan
+from tests.scans import phantom, rss, scan
 
 GENERATOR = shutil.which("ismrmrd_generate_cartesian_shepp_logan")
 needs_generator = pytest.mark.skipif(GENERATOR is None, reason="Debian's ismrmrd-tools is not installed")
 ROWS, COLUMNS = 24, 20
 # Each example writes a file.
 few = settings(max_examples=15)
-
-
-def rss(measured: KSpace) -> ndarray:
-    """The plain image: inverse Fourier transform, root of the sum of squares over coils, cropped."""
-    coils = centre_crop(ifft2c(torch.from_numpy(measured.samples)), measured.image_shape)
-    return torch.linalg.vector_norm(coils, dim=1).numpy()
 
 
 def difference(image: ndarray, reference: ndarray) -> float:

@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from kdmri.formats import fastmri, kspace
+from kdmri.records import KSpace
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model
 from tests.formats.mrd_files import MrdFile
@@ -138,3 +139,33 @@ def test_a_contrast_that_is_not_there_is_refused_by_number(client: TestClient, t
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.status_code == 400
     assert "got 3" in answer.json()["detail"]
+
+
+def test_a_full_real_scan_is_said_to_be_answered_with_its_plain_image(client: TestClient, data: Path) -> None:
+    answer = client.post("/reconstruct", files=as_part(data / "kspace" / "brain_16ch.mrd.h5"))
+    assert "k-space is fully sampled: the answer is the plain image" in answer.headers["kdmri-warning"]
+
+
+def test_a_real_scan_far_beyond_the_trained_range_is_answered_with_a_warning(
+    client: TestClient, data: Path, tmp_path: Path
+) -> None:
+    """And with the residual."""
+    full = kspace.read(data / "kspace" / "brain_16ch.mrd.h5")
+    lines = np.isin(np.arange(128), [2, 40, *range(62, 67), 110])
+    mask = np.broadcast_to(lines, (1, 128, 128))
+    fastmri.write(tmp_path / "scan.h5", KSpace(full.samples * lines, mask, full.image_shape))
+    answer = client.post("/reconstruct", files=as_part(tmp_path / "scan.h5"))
+    assert answer.status_code == 200
+    assert float(answer.headers["kdmri-acceleration"]) == 16
+    assert "acceleration 16 is outside the trained range" in answer.headers["kdmri-warning"]
+    assert 0 < float(answer.headers["kdmri-residual"]) < 1
+
+
+def test_a_real_scan_with_a_radial_trajectory_is_refused_by_name(
+    client: TestClient, data: Path, tmp_path: Path
+) -> None:
+    file = MrdFile.load(data / "kspace" / "brain_16ch.mrd.h5")
+    file.xml = file.xml.replace("cartesian", "radial")
+    answer = client.post("/reconstruct", files=as_part(file.save(tmp_path / "scan.h5")))
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "radial trajectory: only Cartesian k-space is reconstructed"
