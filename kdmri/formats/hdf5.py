@@ -16,8 +16,8 @@ MAX_BYTES = 8 * 2**30
 """Refused beyond this: four times a scan of 40 slices, 32 coils and 640 x 320 samples."""
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-MRD2_SIGNATURE = b"yardl"
-"""What binary streams of MRD version 2 begin with (yardl's binary encoding)."""
+MRD2_SIGNATURES = (b"yardl", b'{"yardl"')
+"""What streams of MRD version 2 begin with, in yardl's binary and its text encoding."""
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def opened(source: Path | BinaryIO) -> Iterator[h5py.File]:
         stream.seek(0)
         beginning = stream.read(len(SIGNATURE))
         size = stream.seek(0, SEEK_END)
-    if beginning.startswith(MRD2_SIGNATURE):
+    if beginning.startswith(MRD2_SIGNATURES):
         raise UnsupportedInput("MRD v2 stream: expected ISMRMRD version 1 or fastMRI in HDF5")
     try:
         file = h5py.File(source, "r")

@@ -195,7 +195,7 @@ def _virtual_coils(
 COILS_PER_FOLD = 2
 """Virtual coils at least for each of the pixels that lie on another, where calibration is a scan of its own and so the
 lowest frequencies are folded too: then nothing else tells them apart. The tool's phantom at every 4th line is 0.9% off
-with 8 and 1.6% with the 5 that keep its energy (docs/formats.md)."""
+with 8 and 1.5% with the 5 that keep its energy (docs/formats.md)."""
 
 FEW_LINES = 10
 """Fewer central lines than these leave sensitivities wrong that an exact fit would turn into noise: then the centre is

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from numpy import ndarray
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -21,6 +22,7 @@ from kdmri.readout import remove_oversampling
 from kdmri.records import KSpace
 from kdmri.runtime import Reconstructor, zero_filled
 from kdmri.runtime.model import Model
+from kdmri.runtime.reconstructor import measurements
 from tests.formats.mrd_files import MrdFile, flag
 from tests.scans import rss
 
@@ -143,6 +145,18 @@ def test_real_calibration_fills_gaps_or_is_a_scan_of_its_own(
         rows = slice(32, 96) if readout == "shorter" else slice(None)
         assert_array_equal(found.calibration.samples[:, :, rows, lines], whole.samples[:, :, rows, lines])
     assert_array_equal(found.samples[..., EVEN], whole.samples[..., EVEN])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("kspace_encode_step_1", 999), ("slice", 3)], ids=["outside the grid", "another slice"]
+)
+def test_real_calibration_that_can_not_serve_is_left_out(data: Path, tmp_path: Path, field: str, value: int) -> None:
+    file = MrdFile.load(data / "kspace" / "phantom_grappa_16ch.mrd.h5")
+    expected = kspace.read(data / "kspace" / "phantom_grappa_16ch.mrd.h5")
+    file.heads["idx"][field][file.heads["flags"] == flag("IS_PARALLEL_CALIBRATION")] = value
+    found = kspace.read(file.save(tmp_path / "scan.h5"))
+    assert found.calibration is None
+    assert_array_equal(found.samples, expected.samples)
 
 
 def test_real_repetitions_that_share_the_lines_calibrate_each_other(
@@ -327,6 +341,50 @@ def test_a_real_file_cut_short_is_refused(data: Path, tmp_path: Path, name: str,
         kspace.read(tmp_path / "scan.h5")
 
 
+def test_a_real_file_without_its_samples_is_refused(data: Path, tmp_path: Path) -> None:
+    """The table of acquisitions is intact, the heap that it points to is not."""
+    content = (data / "kspace" / f"{RAW}.mrd.h5").read_bytes()
+    assert b"GCOL" in content
+    (tmp_path / "scan.h5").write_bytes(content.replace(b"GCOL", b"LOST"))
+    with pytest.raises(UnreadableKSpace, match="expected an intact HDF5 file, got one that is truncated or damaged"):
+        kspace.read(tmp_path / "scan.h5")
+
+
+@pytest.mark.parametrize("name", [f"{RAW}.h5", f"{RAW}.mrd.h5"])
+def test_a_real_file_by_any_name_or_as_a_stream(data: Path, tmp_path: Path, whole: KSpace, name: str) -> None:
+    disguised = tmp_path / "image.dcm"
+    shutil.copyfile(data / "kspace" / name, disguised)
+    with disguised.open("rb") as stream:
+        for source in (disguised, stream):
+            assert_allclose(kspace.read(source).samples, whole.samples, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", [f"{RAW}.h5", f"{RAW}.mrd.h5"])
+def test_a_real_file_over_the_limit_is_refused(data: Path, name: str) -> None:
+    with pytest.raises(UnsupportedInput, match=r"expected at most 0\.000931 GiB of k-space, got 0\.00195 GiB"):
+        kspace.read(data / "kspace" / name, max_bytes=10**6)
+
+
+@pytest.mark.parametrize("kind", ["soft", "external", "virtual", "storage"])
+def test_a_file_that_leads_to_a_real_scan_is_refused(data: Path, tmp_path: Path, kind: str) -> None:
+    """It could lead to any file that this process may read."""
+    scan, shape = data / "kspace" / f"{RAW}.h5", (1, 16, SIZE, SIZE)
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        if kind == "storage":
+            file.create_dataset("kspace", shape, np.complex64, external=[(str(scan), 0, h5py.h5f.UNLIMITED)])
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout(shape, np.complex64)
+            layout[...] = h5py.VirtualSource(scan, "kspace", shape, np.complex64)
+            file.create_virtual_dataset("kspace", layout)
+        else:
+            file["elsewhere" if kind == "soft" else "kspace"] = h5py.ExternalLink(str(scan), "kspace")
+            if kind == "soft":
+                file["kspace"] = h5py.SoftLink("/elsewhere")
+        assert file["kspace"].shape == shape
+    with pytest.raises(UnreadableKSpace, match=r"got a (link to elsewhere|dataset that refers to other files)"):
+        kspace.read(tmp_path / "scan.h5")
+
+
 # fastMRI
 
 
@@ -400,6 +458,14 @@ def test_a_real_scan_is_cropped_as_its_own_reconstruction_would_be(edited: Calla
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
 
 
+def test_a_real_scan_narrower_than_its_recon_space_keeps_its_columns(
+    edited: Callable[..., Path], whole: KSpace
+) -> None:
+    found = kspace.read(edited(kspace=whole.samples[..., 16:-16]))
+    assert found.image_shape == (SIZE, 96)
+    assert_array_equal(found.samples, whole.samples[..., 16:-16])
+
+
 def test_a_real_single_coil_scan_in_other_precisions(data: Path, edited: Callable[..., Path]) -> None:
     plain = kspace.read(data / "kspace" / "brain_sagittal_1ch.h5").samples
     assert plain.shape == (1, 1, 256, 256)
@@ -413,6 +479,13 @@ def test_the_sizes_of_real_pixels_are_told_by_the_header(data: Path) -> None:
     geometry = kspace.read(data / "kspace" / f"{RAW}.h5").geometry
     assert geometry is not None
     assert (geometry.placed, geometry.spacing, geometry.thickness) == (False, (2, 2), 5)
+
+
+@pytest.mark.parametrize("name", ["x" * 65, "Two\\names", ""])
+def test_what_dicom_does_not_take_of_a_real_header_is_left_out(mrd: MrdFile, tmp_path: Path, name: str) -> None:
+    old = "<acquisitionSystemInformation>"
+    xml(old, TOLD.replace("Doe^Jane", name) + old)(mrd)
+    assert kspace.read(mrd.save(tmp_path / "scan.h5")).described == {"PatientID": "7"}
 
 
 SHAPE = "expected complex k-space (slice, coil, row, column)"
@@ -479,6 +552,12 @@ def test_a_line_that_a_real_scan_lacks_is_filled(
     for role in ("student", "teacher"):
         found = Reconstructor(models["reconstruction", role]).reconstruct(kept).pixels
         assert np.linalg.norm(found - truth) < 0.7 * np.linalg.norm(start - truth)
+
+
+@pytest.mark.parametrize(("coils", "kept"), [(None, 10), (3, 3), (40, 16)])
+def test_a_real_scan_with_a_chosen_number_of_coils(whole: KSpace, coils: int | None, kept: int) -> None:
+    samples, _, maps = next(measurements(whole, torch.device("cpu"), coils=coils))
+    assert samples.shape == maps.shape == (1, kept, SIZE, SIZE)
 
 
 def test_real_coils_without_a_centre_are_refused(

@@ -20,11 +20,11 @@ from pydicom import Dataset, uid
 from pydicom.data import get_testdata_file, get_testdata_files
 
 from kdmri.errors import UnsupportedInput
-from kdmri.formats import derived, dicom
+from kdmri.formats import derived, dicom, kspace
 from kdmri.formats.grey import LARGEST
 from kdmri.records import Geometry, Images
 from kdmri.resampling import downsample, upsample
-from kdmri.runtime import SuperResolver
+from kdmri.runtime import SuperResolver, zero_filled
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "dicom"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data/dicom is absent")
@@ -505,3 +505,27 @@ def test_bytes_are_a_part_10_file_in_explicit_little_endian():
     content = derived.to_bytes(output)
     assert content[128:132] == b"DICM"
     assert parsed(content).file_meta.TransferSyntaxUID == uid.ExplicitVRLittleEndian
+
+
+KSPACE = (
+    "brain_sagittal_1ch.h5",
+    "brain_16ch.h5",
+    "brain_16ch.mrd.h5",
+    "brain_16ch_r4.mrd.h5",
+    "brain_8ch_vd2d.h5",
+    "phantom_32ch.h5",
+    "phantom_grappa_16ch.mrd.h5",
+)
+
+
+@needs_dciodvfy
+@pytest.mark.parametrize("name", KSPACE)
+def test_a_real_scan_is_answered_without_complaint(name, data, tmp_path):
+    scan = kspace.read(data / "kspace" / name)
+    outputs = derived.reconstructed(
+        zero_filled(scan), model=MODEL, described=scan.described, acceleration=scan.acceleration
+    )
+    for output in outputs:
+        (tmp_path / "answer.dcm").write_bytes(derived.to_bytes(output))
+        assert not complaints(tmp_path / "answer.dcm")
+    assert read_back(outputs).images.pixels.shape[1:] == scan.image_shape

@@ -28,5 +28,12 @@ def test_every_row_names_tests_that_exist() -> None:
         assert set(named) <= defined, row
 
 
+def test_every_row_has_a_test_on_a_real_file() -> None:
+    """As it is or with one thing changed; but for what only a program makes, and what no real file is at hand of."""
+    for row in rows():
+        held = row.split(" | ")[-1]
+        assert re.search(r"\b(real|changed)\b|made by `ismrmrd_generate|for there is no real file", held), row
+
+
 def test_no_row_says_should() -> None:
     assert not [row for row in rows() if "should" in row.lower()]

@@ -582,8 +582,9 @@ def test_version_2_is_named(tmp_path: Path) -> None:
         file.create_group("Mrd/data")
     with pytest.raises(UnsupportedInput, match="MRD v2 file: expected ISMRMRD version 1 or fastMRI"):
         kspace.read(tmp_path / "v2.h5")
-    with pytest.raises(UnsupportedInput, match="MRD v2 stream: expected ISMRMRD version 1 or fastMRI"):
-        kspace.read(io.BytesIO(b"yardl\x01\x00\x00\x00{}"))
+    for stream in (b"yardl\x01\x00\x00\x00{}", b'{"yardl":{"version":1,"schema":{'):
+        with pytest.raises(UnsupportedInput, match="MRD v2 stream: expected ISMRMRD version 1 or fastMRI"):
+            kspace.read(io.BytesIO(stream))
 
 
 def test_a_grid_over_the_limit_is_refused_before_it_is_made(full: KSpace, saved: Callable[[MrdFile], Path]) -> None:

@@ -12,8 +12,9 @@ from numpy import ndarray
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kdmri.errors import UnreadableInput, UnsupportedInput
-from kdmri.formats import nifti
+from kdmri.formats import dicom, kspace, nifti
 from kdmri.records import Geometry, Images
+from kdmri.runtime import zero_filled
 
 few = settings(max_examples=25)
 spacings = st.floats(0.2, 5)
@@ -185,3 +186,52 @@ def test_a_real_volume_comes_back(data: Path, tmp_path: Path) -> None:
     volume, read = through(tmp_path, original)
     assert_array_equal(read.pixels, original.pixels)
     assert_allclose(volume.affine, nib.load(source).affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("folder", ["t1_series", "t1_sagittal_series", "ge_phantom_series"])
+def test_a_real_series_lies_where_its_headers_have_it(folder: str, data: Path, tmp_path: Path) -> None:
+    """Any order of the files gives one volume, in which every slice's corners lie where DICOM has them."""
+    paths = sorted((data / "dicom" / folder).glob("*.dcm"))
+    evenly = [path for path in paths if folder != "t1_series" or path.name >= "N2D_0192"]  # every 4th before
+    shuffled = np.random.default_rng(0).permutation(evenly)
+    (series,) = dicom.read(shuffled)
+    volume, _ = through(tmp_path, series.images)
+    pixels = volume.get_fdata(dtype=np.float32)
+    to_voxels = np.linalg.inv(volume.affine)
+    for header, image in zip(series.headers, series.images.pixels, strict=True):
+        along_row, along_column = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
+        row_spacing, column_spacing = map(float, header.PixelSpacing)
+        found = []
+        for row, column in ((0, 0), (image.shape[0] - 1, image.shape[1] - 1)):
+            lps = np.array(header.ImagePositionPatient, float)
+            lps = lps + along_row * column * column_spacing + along_column * row * row_spacing
+            voxel = (to_voxels @ [*(lps * [-1, -1, 1]), 1])[:3]
+            assert_allclose(voxel[:2], [row, column], atol=0.01 / row_spacing)
+            found.append(round(voxel[2]))
+        assert found[0] == found[1]
+        assert_array_equal(pixels[:, :, found[0]], image)
+
+
+def test_a_real_series_with_a_slice_missing_is_refused(data: Path) -> None:
+    paths = sorted((data / "dicom" / "t1_sagittal_series").glob("*.dcm"))
+    (series,) = dicom.read(paths[:5] + paths[6:])
+    with pytest.raises(UnsupportedInput, match="expected evenly spaced slices for NIfTI, got slices at uneven"):
+        nifti.to_bytes(series.images)
+
+
+def test_a_real_scan_of_known_sizes_claims_no_place(data: Path, tmp_path: Path) -> None:
+    volume, _ = through(tmp_path, zero_filled(kspace.read(data / "kspace" / "brain_sagittal_1ch.h5")))
+    assert_allclose(volume.header.get_zooms(), (240 / 256, 240 / 256, 5))
+    assert nib.nifti1.xform_codes.label[int(volume.header["sform_code"])] != "scanner"
+
+
+def test_a_real_volume_cut_short_or_complex_is_refused(data: Path, tmp_path: Path) -> None:
+    source = sorted((data / "volumes" / "test").glob("*/*.nii.gz"))[0]
+    content = source.read_bytes()
+    (tmp_path / "cut.nii.gz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UnreadableInput, match="expected a NIfTI file, got one that is something else, truncated"):
+        nifti.read(tmp_path / "cut.nii.gz")
+    real = nib.load(source)
+    nib.Nifti1Image(np.asarray(real.dataobj).astype(np.complex64), real.affine).to_filename(tmp_path / "complex.nii.gz")
+    with pytest.raises(UnsupportedInput, match="expected a magnitude volume"):
+        nifti.read(tmp_path / "complex.nii.gz")
