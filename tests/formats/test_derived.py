@@ -269,6 +269,32 @@ def test_a_point_keeps_its_place_through_the_models(scale, models):
         assert_allclose(centre_of_mass(read_back(written).images), centre_of_mass(series.images), atol=0.01)
 
 
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize(("rows", "columns"), [(63, 64), (64, 51), (63, 51), (17, 5)])
+def test_odd_sizes_keep_their_pixels_and_their_corners(rows, columns, scale, models):
+    """Of an oblique slice of non-square pixels."""
+    turn = [0.8, 0.6, 0.0, -0.36, 0.48, 0.8]
+    source = small(PixelSpacing=[1.25, 0.75], ImageOrientationPatient=turn)
+    source.PixelData = source.pixel_array[:rows, :columns].tobytes()
+    source.Rows, source.Columns = rows, columns
+    series = series_of(source)
+    for role in ("student", "teacher"):
+        finer = SuperResolver(models["super-resolution", role]).super_resolve(series.images, scale)
+        back = read_back(derived.super_resolved([series], [finer.pixels], scale=scale, model=MODEL)).images
+        again = downsample(torch.from_numpy(back.pixels), scale).numpy()
+        assert_allclose(again, series.images.pixels, atol=1e-4 * series.images.pixels.max())
+        for end in (0, 1):
+            assert_allclose(corner(back, end), corner(series.images, end), atol=1e-6)
+
+
+def corner(images: Images, end: int) -> np.ndarray:
+    """The outer corner of the first pixel, or of the last, in patient coordinates (mm)."""
+    geometry, shape = images.geometry, images.pixels.shape[1:]
+    row, column = (end * length - 0.5 for length in shape)
+    along_row, along_column = geometry.orientation
+    return geometry.positions[0] + along_row * column * geometry.spacing[1] + along_column * row * geometry.spacing[0]
+
+
 def centre_of_mass(images: Images) -> np.ndarray:
     """Of the first slice, in patient coordinates (mm)."""
     weights = images.pixels[0].astype(float) / images.pixels[0].sum(dtype=float)
