@@ -55,9 +55,12 @@ def _asked(found: Found) -> str:
     backend, shown = found["backend"]["backend"], found["cases"][found["shown"]]
     faster = shown["student times faster"][backend]
     rows = [
-        _at_least("student against teacher, same back end", faster["teacher"], 2, "x"),
-        _at_least("student against PyTorch's teacher (eager, channels_last)", faster["PyTorch teacher"], 10, "x"),
+        _at_least(f"student against teacher, both on {name}", times["teacher"], 2, "x")
+        for name, times in shown["student times faster"].items()
     ]
+    rows.append(
+        _at_least("student against PyTorch's teacher (eager, channels_last)", faster["PyTorch teacher"], 10, "x")
+    )
     if "BART" in faster:
         rows.append(_at_least("student against `bart pics -i 60`, same slice", faster["BART"], 20, "x"))
     for role, share in _shares(found, shown)[backend].items():
@@ -84,7 +87,7 @@ def _asked(found: Found) -> str:
 
 
 def _at_least(label: str, value: dict[str, float], asked: float, unit: str) -> list[str]:
-    return _row(label, f"{_spread(value)} {unit}", f"{asked:g} {unit}", value["median"] >= asked)
+    return _row(label, f"{_spread(value, 2)} {unit}", f"{asked:g} {unit}", value["median"] >= asked)
 
 
 def _row(label: str, measured: str, asked: str, reached: bool) -> list[str]:
