@@ -382,15 +382,23 @@ def test_what_describes_the_old_pixels_is_dropped():
     assert not any(element.tag.group >> 8 == 0x60 or element.tag.is_private for element in output)
 
 
-def test_diffusion_weighting_that_stands_in_private_is_carried():
+@pytest.mark.parametrize(
+    ("group", "creator", "offset", "vr", "value", "other"),
+    [
+        (0x19, "SIEMENS MR HEADER", 0x0C, "IS", 1000, 0x08),
+        (0x43, "GEMS_PARM_01", 0x39, "IS", [1000000800, 8, 0, 0], 0x2A),
+        (0x2001, "Philips Imaging DD 001", 0x03, "FL", 700.0, 0x0A),
+    ],
+)
+def test_diffusion_weighting_that_stands_in_private_is_carried(group, creator, offset, vr, value, other):
     source = small()
-    block = source.private_block(0x19, "SIEMENS MR HEADER", create=True)
-    block.add_new(0x0C, "IS", 1000)
-    block.add_new(0x08, "CS", "IMAGE NUM 4")
+    block = source.private_block(group, creator, create=True)
+    block.add_new(offset, vr, value)
+    block.add_new(other, "LO", "of the old pixels")
     output = parsed(derived.to_bytes(sharpened(series_of(source))[0]))
-    carried = output.private_block(0x19, "SIEMENS MR HEADER")
-    assert carried[0x0C].value == 1000
-    assert 0x08 not in carried
+    carried = output.private_block(group, creator)
+    assert carried[offset].value == value
+    assert other not in carried
 
 
 def test_slices_of_many_b_values_stay_in_order():
