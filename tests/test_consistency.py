@@ -46,10 +46,12 @@ def test_one_coil_and_full_step_replace_what_was_measured(shape: tuple[int, int]
 
 @given(st.integers(1, 5), st.floats(0, 1), st.integers(0, 99))
 def test_a_consistent_image_stays(coils: int, step: float, seed: int) -> None:
+    """In double precision: what rounding leaves of nothing is still something to conjugate gradients."""
     shape = (12, 9)
-    mask, maps, image = pattern(shape, seed), unit_maps(coils, shape, seed), noise(1, *shape, seed=seed)
+    found = pattern(shape, seed), unit_maps(coils, shape, seed), noise(1, *shape, seed=seed)
+    mask, maps, image = found[0].double(), *(array.to(torch.complex128) for array in found[1:])
     kspace = mask * fft2c(expand(image, maps))
-    assert_allclose(consistent(image, kspace, mask, maps, torch.tensor(step)), image, atol=1e-5)
+    assert_allclose(consistent(image, kspace, mask, maps, torch.tensor(step)), image, atol=1e-8)
 
 
 @given(st.floats(0, 1), st.integers(0, 99))
