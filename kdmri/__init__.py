@@ -4,11 +4,9 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
-# Before torch loads OpenMP: its threads would otherwise spin after every FFT and take the cores from ONNX Runtime's
-# (teacher slice 256 x 256 on two cores: 140 ms spinning, 113 ms waiting; student 80 ms and 56 ms).
+# How OpenMP's threads wait, said before torch loads it (docs/decisions/0006). By default they spin after every FFT and
+# take the cores from the back end's threads; asleep at once, they have to be woken at every step of data consistency.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# Some thousand turns of waiting are cheaper than waking a thread: between the steps of data consistency, not between
-# networks (15 coils of 640 x 368: 490 ms of sparse fit, with none of them 730 ms).
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 __version__ = version("kdmri")

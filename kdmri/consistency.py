@@ -54,15 +54,15 @@ def normal(image: Tensor, mask: Tensor, sensitivities: Tensor) -> Tensor:
     """A^H A x: what the measurement would see of an image, zero-filled; shapes as in DataConsistency.
 
     Coil after coil: one coil's image stays in the processor's cache and takes no new memory, which all of them at once
-    would (15 coils of 640 x 368: 2.3 times as long).
+    would and which takes longer than the sums (docs/decisions/0003).
     """
-    rows_too = [-1] if mask.shape[-2] == 1 else [-2, -1]
+    axes = [-1] if mask.shape[-2] == 1 else [-2, -1]
     total = torch.zeros_like(image)
     for coil in range(sensitivities.shape[1]):
         seen = sensitivities[:, coil]
         # Any pair of norms will do, as the two transforms come together.
-        kspace = torch.fft.fftn(seen * image, dim=rows_too).mul_(mask)
-        total.addcmul_(seen.conj(), torch.fft.ifftn(kspace, dim=rows_too))
+        kspace = torch.fft.fftn(seen * image, dim=axes).mul_(mask)
+        total.addcmul_(seen.conj(), torch.fft.ifftn(kspace, dim=axes))
     return total
 
 
