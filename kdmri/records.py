@@ -1,6 +1,6 @@
 """The domain records that pass between formats, runtime and service. Arrays are NumPy; units are in the docstrings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -125,6 +125,12 @@ class KSpace:
     def acceleration(self) -> float:
         """Grid points over measured points, averaged over slices."""
         return sampling.acceleration(self.mask)
+
+
+def joined(parts: Sequence[KSpace]) -> KSpace:
+    """Slices of scans of one shape as one stack, each with its own mask: the inverse of `part` for both arrays."""
+    masks = [np.broadcast_to(part.mask, (len(part.samples), *part.mask.shape[1:])) for part in parts]
+    return KSpace(np.concatenate([part.samples for part in parts]), np.concatenate(masks), parts[0].image_shape)
 
 
 @dataclass(frozen=True)

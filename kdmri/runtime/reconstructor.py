@@ -1,12 +1,12 @@
 """K-space in, image out: sensitivities, cascades of denoiser and data consistency, a sparse fit for several coils."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Bool, Complex, Float, Float32
 from torch import Tensor
 
 from kdmri.coils import calibrated, central, combine, compress, compression, expand, sensitivities
@@ -15,7 +15,7 @@ from kdmri.errors import UnsupportedInput
 from kdmri.fourier import centre_crop, fft2c, ifft2c
 from kdmri.quality import noise
 from kdmri.readout import remove_oversampling
-from kdmri.records import Images, KSpace, Scan
+from kdmri.records import Images, KSpace, Scan, joined
 from kdmri.runtime.memory import together
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, untimed
@@ -43,13 +43,27 @@ class Reconstructor:
         `coils` is the number of virtual coils; by default as many as keep the calibration's energy.
         Raises UnsupportedInput where several coils come without a fully sampled centre.
         """
-        parts, unexplained, measured = [], 0.0, 0.0
+        pixels, powers = self._explained(kspace, coils, stage)
+        return Images(pixels, kspace.geometry, _unexplained(powers))
+
+    def reconstruct_each(self, scans: Sequence[Scan], *, stage: Stage = untimed) -> list[Images]:
+        """What `reconstruct` answers to each of several scans that are `alike`, from one pass of them all."""
+        with stage("parse"):
+            slices = joined([scan.part(slice(0, 1)) for scan in scans])
+        pixels, powers = self._explained(slices, None, stage)
+        each = zip(scans, pixels[:, None], powers[:, None], strict=True)
+        return [Images(own, scan.geometry, _unexplained(power)) for scan, own, power in each]
+
+    def _explained(
+        self, kspace: Scan, coils: int | None, stage: Stage
+    ) -> tuple[Float32[np.ndarray, "slice row column"], Float[Tensor, "slice 2"]]:
+        """Magnitude images, and for every slice |A x - y|^2 and |y|^2."""
+        pixels, powers = [], []
         for image, batch in self._answers(kspace, coils, stage):
-            parts.append(centre_crop(image, kspace.image_shape).abs().cpu())
+            pixels.append(centre_crop(image, kspace.image_shape).abs().cpu())
             with stage("data_consistency"), torch.inference_mode():
-                unexplained += residual(image, *batch)
-                measured += _power(batch[0])
-        return Images(torch.cat(parts).numpy(), kspace.geometry, (unexplained / (measured or 1)) ** 0.5)
+                powers.append(torch.stack([residual(image, *batch), _power(batch[0])], dim=1).cpu())
+        return torch.cat(pixels).numpy(), torch.cat(powers)
 
     def complex_images(self, kspace: Scan, *, stage: Stage = untimed) -> Iterator[Complex[Tensor, "slice row column"]]:
         """Complex images on the sampled grid without readout oversampling, a batch of slices at a time."""
@@ -83,6 +97,18 @@ class Reconstructor:
         return image * scale
 
 
+def alike(scan: Scan) -> Hashable | None:
+    """What scans have in common that `reconstruct_each` takes together; None where one is better off by itself.
+
+    One slice by one coil: several coils are compressed to as many as the neediest slice of a batch wants, and an answer
+    would depend on its company. Whole lines or not, for readout oversampling is removed from all or from none.
+    """
+    slices, coils, *grid = scan.shape
+    if slices > 1 or coils > 1:
+        return None
+    return (*grid, *scan.image_shape, bool((scan.mask == scan.mask[:, :1]).all()))
+
+
 def finished(
     image: Complex[Tensor, "slice row column"], samples: Tensor, mask: Tensor, maps: Tensor
 ) -> Complex[Tensor, "slice row column"]:
@@ -114,15 +140,25 @@ def backprojected(samples: Tensor, maps: Tensor) -> Complex[Tensor, "slice row c
     return image
 
 
-def residual(image: Complex[Tensor, "slice row column"], samples: Tensor, mask: Tensor, maps: Tensor) -> float:
-    """|A x - y|^2, on the sampled positions."""
-    coils = range(maps.shape[1])
-    return sum(_power(mask[:, 0] * fft2c(maps[:, coil] * image) - samples[:, coil]) for coil in coils)
+def residual(
+    image: Complex[Tensor, "slice row column"], samples: Tensor, mask: Tensor, maps: Tensor
+) -> Float[Tensor, " slice"]:
+    """|A x - y|^2 of every slice, on the sampled positions."""
+    left = torch.zeros(len(image), device=image.device)
+    for coil in range(maps.shape[1]):
+        left += _power(mask[:, 0] * fft2c(maps[:, coil] * image) - samples[:, coil])
+    return left
 
 
-def _power(samples: Tensor) -> float:
-    """Sum of squares of complex numbers."""
-    return float(torch.view_as_real(samples).square().sum())
+def _power(samples: Complex[Tensor, "slice ..."]) -> Float[Tensor, " slice"]:
+    """Sum of squares of the complex numbers of every slice."""
+    return torch.view_as_real(samples).square().flatten(1).sum(dim=1)
+
+
+def _unexplained(powers: Float[Tensor, "slice 2"]) -> float:
+    """|A x - y| / |y| over slices, from both squared."""
+    left, measured = powers.double().sum(dim=0).tolist()
+    return float((left / (measured or 1)) ** 0.5)
 
 
 @torch.inference_mode()

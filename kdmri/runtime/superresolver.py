@@ -1,5 +1,8 @@
 """Coarse image in, finer image out: sinc interpolation, detail by the network, projection on what was measured."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -33,8 +36,17 @@ class SuperResolver:
         fine = pixels[0].numel() * scale**2
         size = together(self.model.device, samples=fine, pixels=fine)
         parts = [self._finer(batch.to(self.model.device), scale, stage).cpu() for batch in pixels.split(size)]
-        geometry = images.geometry.refined(scale) if images.geometry else None
+        geometry = images.geometry and images.geometry.refined(scale)
         return Images(torch.cat(parts).numpy(), geometry)
+
+    def super_resolve_each(self, stacks: Sequence[Images], scale: int, *, stage: Stage = untimed) -> list[Images]:
+        """What `super_resolve` answers to each of several stacks of one size, from one pass of them all."""
+        whole = self.super_resolve(Images(np.concatenate([stack.pixels for stack in stacks])), scale, stage=stage)
+        ends = np.cumsum([len(stack.pixels) for stack in stacks])[:-1]
+        return [
+            Images(finer, stack.geometry and stack.geometry.refined(scale))
+            for finer, stack in zip(np.split(whole.pixels, ends), stacks, strict=True)
+        ]
 
     def _finer(self, pixels: Float[Tensor, "slice row column"], scale: int, stage: Stage) -> Float[Tensor, "slice R C"]:
         with stage("data_consistency"):

@@ -12,10 +12,10 @@ from kdmri.errors import UnsupportedInput
 from kdmri.formats import kspace as formats
 from kdmri.fourier import fft2c
 from kdmri.readout import remove_oversampling
-from kdmri.records import KSpace
+from kdmri.records import Geometry, KSpace
 from kdmri.runtime import Reconstructor, zero_filled
 from kdmri.runtime.model import Model
-from kdmri.runtime.reconstructor import measurements
+from kdmri.runtime.reconstructor import alike, measurements
 from kdmri.undersampling import undersampled
 from tests.scans import phantom, scan
 
@@ -63,6 +63,37 @@ def test_every_slice_may_have_a_mask_of_its_own(reconstructor: Reconstructor) ->
     for number, part in enumerate(parts):
         alone = reconstructor.reconstruct(part).pixels[0]
         assert_allclose(together[number], alone, atol=2e-2 * alone.max())
+
+
+def test_scans_that_are_alike_get_from_one_pass_what_each_gets_alone(
+    reconstructor: Reconstructor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its own lines, units, place and residual; readout oversampling is removed, and memory is for two."""
+    image = phantom(96, 64)
+    scans = [
+        replace(
+            scan(10.0**number * image[:, :: (-1) ** number], acceleration=2 + number, seed=number, noise=0.1 * number),
+            image_shape=(64, 60),
+            geometry=Geometry.unplaced(1, (64, 60), (1.0 + number, 1.0), 3.0),
+        )
+        for number in range(3)
+    ]
+    assert len({alike(one) for one in scans}) == 1
+    monkeypatch.setattr("kdmri.runtime.reconstructor.together", lambda *_, **__: 2)
+    for found, one in zip(reconstructor.reconstruct_each(scans), scans, strict=True):
+        alone = reconstructor.reconstruct(one)
+        assert_allclose(found.pixels, alone.pixels, atol=1e-5 * alone.pixels.max())
+        assert found.residual == pytest.approx(alone.residual, rel=1e-3, abs=1e-6)
+        assert found.geometry is one.geometry
+
+
+def test_scans_are_alike_where_one_answer_does_not_depend_on_another() -> None:
+    one = scan(phantom(48, 40), acceleration=3)
+    points = np.random.default_rng(0).random((1, 48, 40)) < 0.5
+    assert alike(one) == alike(scan(phantom(48, 40), acceleration=2, seed=1))
+    others = (scan(phantom(40, 48)), replace(one, image_shape=(24, 40)), replace(one, mask=points))
+    assert len({alike(other) for other in (one, *others)}) == 4
+    assert alike(scan(phantom(48, 40), coils=2)) is alike(scan(phantom(48, 40).repeat(2, axis=0))) is None
 
 
 def test_full_k_space_is_answered_with_its_plain_image(reconstructor: Reconstructor) -> None:

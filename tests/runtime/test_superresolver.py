@@ -9,7 +9,7 @@ from pydicom.data import get_testdata_file
 from kdmri import metrics
 from kdmri.errors import InvalidRequest
 from kdmri.formats import dicom
-from kdmri.records import Images
+from kdmri.records import Geometry, Images
 from kdmri.resampling import downsample, upsample
 from kdmri.runtime import SuperResolver
 from kdmri.runtime.model import Model
@@ -41,6 +41,18 @@ def test_units_do_not_matter(resolver: SuperResolver, unit: float) -> None:
     coarse = phantom(40, 36)
     image, other = (resolver.super_resolve(Images((coarse * u).astype(np.float32)), 2).pixels for u in (1, unit))
     assert_allclose(other / unit, image, atol=1e-4 * image.max())
+
+
+def test_stacks_of_one_size_get_from_one_pass_what_each_gets_alone(resolver: SuperResolver) -> None:
+    stacks = [
+        Images(10.0**count * phantom(32, 30).repeat(count, axis=0), Geometry.unplaced(count, (32, 30), (count, 1), 2))
+        for count in (1, 2)
+    ]
+    for found, stack in zip(resolver.super_resolve_each(stacks, 2), stacks, strict=True):
+        alone = resolver.super_resolve(stack, 2)
+        assert_allclose(found.pixels, alone.pixels, atol=1e-5 * alone.pixels.max())
+        assert found.geometry is not None
+        assert found.geometry.spacing == (len(stack.pixels) / 2, 0.5)
 
 
 def test_other_scales_are_refused(resolver: SuperResolver) -> None:
