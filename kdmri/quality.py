@@ -75,7 +75,7 @@ def noise(samples: Complex[Tensor, "coil row column"]) -> float:
     Corners: the ends of the readout (the rows) on lines of the outer half, where even sharp edges leave little signal.
     Zeros are left out: lines that were not measured, parts of a readout that were filled in. 0 where nothing is left.
     """
-    held = (samples != 0).any(dim=-1).any(dim=0).nonzero().flatten()
+    held = (samples != 0).any(dim=-1).any(dim=0).cpu().nonzero().flatten()
     if len(held) == 0:
         return 0.0
     first, last = int(held[0]), int(held[-1]) + 1
@@ -83,7 +83,8 @@ def noise(samples: Complex[Tensor, "coil row column"]) -> float:
     ends = torch.cat([samples[:, first : first + rows], samples[:, last - rows : last]], dim=1)
     quarter = ends.shape[-1] // 4
     corners = torch.cat([ends[..., :quarter], ends[..., -quarter:]], dim=-1)
-    found = corners[corners != 0] if corners.any() else ends[ends != 0]
+    found = corners[corners != 0]
+    found = found if len(found) else ends[ends != 0]
     return float(torch.view_as_real(found).abs().median()) / NORMAL_MEDIAN
 
 

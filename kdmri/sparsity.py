@@ -49,7 +49,7 @@ def sparse_fit(
 
     Args:
         zero_filled: A^H y, in units where bright tissue is about 1 (`scaling`).
-        mask: of `consistency.fft_order`.
+        mask: of `consistency.fft_order`; on the host, or else a device is waited for.
         sensitivities: with sum |S|^2 = 1.
         noise: standard deviation in the real part of a sample of each slice.
         guide: an image at hand; without one every wavelet costs the same, at first.
@@ -57,13 +57,14 @@ def sparse_fit(
     threshold = (PER_NOISE * noise).clamp(min=LEAST)[:, None, None]
     image = zero_filled
     guide = torch.zeros_like(image) if guide is None else guide
+    # Zero frequency is the first sample, negative ones are the last.
+    centred = bool(mask[..., 0, :].roll(2, -1)[..., :4].all())
+    mask = mask.to(image.device)
 
     def consistent(image: Image) -> Image:
         """One gradient step: what each coil measured, put back into what it sees of the image."""
         return image + (zero_filled - normal(image, mask, sensitivities))
 
-    # Zero frequency is the first sample, negative ones are the last.
-    centred = bool(mask[..., 0, :].roll(2, -1)[..., :4].all())
     for steps in (STEPS,) if centred else ROUNDS_WITHOUT_CENTRE:
         image = guide = consistent(_minimised(image, consistent, guide, threshold, steps))
     return image

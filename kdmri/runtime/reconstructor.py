@@ -28,7 +28,9 @@ Batch = tuple[
     Float[Tensor, "slice_or_one 1 row column"],
     Complex[Tensor, "slice coil row column"],
 ]
-"""Samples, mask (1 where measured, of all slices or of each) and sensitivities."""
+"""Samples, mask (1 where measured, of all slices or of each) and sensitivities.
+
+The mask stays on the host, where what it is like can be asked without waiting for a device."""
 
 
 class Reconstructor:
@@ -60,8 +62,9 @@ class Reconstructor:
         """Magnitude images, and for every slice |A x - y|^2 and |y|^2."""
         pixels, powers = [], []
         for image, batch in self._answers(kspace, coils, stage):
-            pixels.append(centre_crop(image, kspace.image_shape).abs().cpu())
             with stage("data_consistency"), torch.inference_mode():
+                # A device is waited for here: its time is part of the stage.
+                pixels.append(centre_crop(image, kspace.image_shape).abs().cpu())
                 powers.append(torch.stack([residual(image, *batch), _power(batch[0])], dim=1).cpu())
         return torch.cat(pixels).numpy(), torch.cat(powers)
 
@@ -88,7 +91,7 @@ class Reconstructor:
             start = backprojected(samples, maps)
             scale = intensity_scale(start)
             image = start = start / scale
-            pattern = fft_order(mask)
+            pattern = fft_order(mask).to(samples.device)
         for denoiser in self.model.denoisers:
             with stage("denoise"):
                 image = torch.view_as_complex(denoiser(torch.view_as_real(image)))
@@ -144,9 +147,9 @@ def residual(
     image: Complex[Tensor, "slice row column"], samples: Tensor, mask: Tensor, maps: Tensor
 ) -> Float[Tensor, " slice"]:
     """|A x - y|^2 of every slice, on the sampled positions."""
-    left = torch.zeros(len(image), device=image.device)
+    left, pattern = torch.zeros(len(image), device=image.device), mask[:, 0].to(image.device)
     for coil in range(maps.shape[1]):
-        left += _power(mask[:, 0] * fft2c(maps[:, coil] * image) - samples[:, coil])
+        left += _power(pattern * fft2c(maps[:, coil] * image) - samples[:, coil])
     return left
 
 
@@ -181,7 +184,7 @@ def measurements(
         with stage("sensitivities"):
             part = remove_oversampling(whole)
             samples = torch.from_numpy(part.samples).to(device)
-            mask = torch.from_numpy(part.mask.astype(np.float32)).to(device).unsqueeze(1)
+            mask = torch.from_numpy(part.mask.astype(np.float32)).unsqueeze(1)
             maps = torch.ones_like(samples)
             if samples.shape[1] > 1:
                 samples, maps = _virtual_coils(part, samples, coils)
@@ -223,7 +226,7 @@ def _virtual_coils(
         found = centre_crop(found, (samples.shape[-2], samples.shape[-1]))
         compressed.append(compress(samples[index : index + 1], virtual))
         if part.calibration is None and min(extent.stop - extent.start for extent in region) < FEW_LINES:
-            found = _recalibrated(compressed[-1], torch.tensor(pattern, device=samples.device), found)
+            found = _recalibrated(compressed[-1], torch.tensor(pattern), found)
         maps.append(found)
     return torch.cat(compressed), torch.cat(maps)
 
@@ -242,7 +245,7 @@ def _recalibrated(samples: Tensor, mask: Tensor, maps: Tensor) -> Complex[Tensor
     """Sensitivities from the whole centre of k-space, what was not measured filled in by a fit with first ones."""
     filled = fft2c(expand(fitted(samples, mask.float()[None, None], maps), maps))
     rows, columns = samples.shape[-2:]
-    return sensitivities(torch.where(mask, samples, filled), (slice(0, rows), slice(0, columns)))
+    return sensitivities(torch.where(mask.to(samples.device), samples, filled), (slice(0, rows), slice(0, columns)))
 
 
 def _region(pattern: Bool[np.ndarray, "row column"]) -> tuple[slice, slice]:

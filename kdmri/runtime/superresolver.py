@@ -35,7 +35,12 @@ class SuperResolver:
         pixels = torch.from_numpy(images.pixels)
         fine = pixels[0].numel() * scale**2
         size = together(self.model.device, samples=fine, pixels=fine)
-        parts = [self._finer(batch.to(self.model.device), scale, stage).cpu() for batch in pixels.split(size)]
+        parts = []
+        for batch in pixels.split(size):
+            finer = self._finer(batch.to(self.model.device), scale, stage)
+            with stage("data_consistency"):
+                # A device is waited for here: its time is part of the stage.
+                parts.append(finer.cpu())
         geometry = images.geometry and images.geometry.refined(scale)
         return Images(torch.cat(parts).numpy(), geometry)
 
@@ -54,7 +59,8 @@ class SuperResolver:
             unit = intensity_scale(image)
             image = image / unit
             measured = as_complex(image)
-            mask = fft_order(measured_band((pixels.shape[-2], pixels.shape[-1]), scale).to(image)[None, None])
+            band = measured_band((pixels.shape[-2], pixels.shape[-1]), scale)
+            mask = fft_order(band[None, None].to(image.dtype)).to(image.device)
             one_coil = torch.ones_like(measured[:1, None])
         for denoiser in self.model.denoisers:
             with stage("denoise"):
