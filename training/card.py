@@ -43,8 +43,9 @@ def _summary(manifest: Manifest) -> str:
     cascades = f"{size['cascades']} cascades of " if size["cascades"] > 1 else ""
     fold = size.get("fold", 1)
     folded = f", on images folded {fold} x {fold} (pixel unshuffle)" if fold > 1 else ""
+    shared = ", all but the first and last the same in every cascade" if size.get("shared") else ""
     origin = f"Distilled from {manifest.distilled_from}." if manifest.distilled_from else "Trained on the truth alone."
-    layers = f"{cascades}{size['convolutions']} convolutions of {size['channels']} channels{folded}"
+    layers = f"{cascades}{size['convolutions']} convolutions of {size['channels']} channels{folded}{shared}"
     role = manifest.role.capitalize()
     return f"{role} for {manifest.task}: {network}, {layers}; {manifest.parameters:,} parameters. {origin}"
 

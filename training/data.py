@@ -22,7 +22,7 @@ from kdmri.resampling import downsample, upsample
 from kdmri.sampling import MASKS, centre_lines, variable_density_mask
 from kdmri.scaling import intensity_scale
 
-Slices = list[Float16[ndarray, "row column"]]
+Slice = Float16[ndarray, "row column"]
 
 RIPPLES = 16
 """Knots along each axis of the field by which the phase departs from a smooth one."""
@@ -32,6 +32,25 @@ ISOTROPIC = 1.3
 """Longest over shortest side of voxels that are sliced in all planes."""
 
 
+@dataclass(frozen=True)
+class Slices:
+    """The slices of a split."""
+
+    images: list[Slice]
+    volumes: list[int]
+    """The number of the volume that each is of."""
+
+    def draw(self, rng: Generator, *, by_volume: bool = False) -> Slice:
+        """Any slice; or, `by_volume`, any slice of any volume: then anatomies of few or thin volumes are seen as often
+        as they were scanned, not as their slices are many."""
+        if not by_volume:
+            return self.images[rng.integers(len(self.images))]
+        first = np.flatnonzero(np.diff(self.volumes, prepend=-1))
+        last = np.append(first[1:], len(self.images))
+        volume = rng.integers(len(first))
+        return self.images[rng.integers(first[volume], last[volume])]
+
+
 def load_slices(root: Path, split: str, cache: Path, anatomy: str = "*") -> Slices:
     """All slices of a split, each scaled by its volume's 99.9th percentile; decoded once into `cache`.
 
@@ -39,19 +58,22 @@ def load_slices(root: Path, split: str, cache: Path, anatomy: str = "*") -> Slic
     below a tenth of the volume's) are left out.
     Raises FileNotFoundError where the split holds no volume.
     """
-    packed = cache / f"{split}-{anatomy.replace('*', 'all')}-planes.npz"
+    packed = cache / f"{split}-{anatomy.replace('*', 'all')}-volumes.npz"
     if not packed.exists():
         files = sorted((root / "volumes" / split).glob(f"{anatomy}/*.nii.gz"))
         if not files:
             raise FileNotFoundError(f"expected volumes/{split}/{anatomy}/*.nii.gz in the data folder, found none")
-        slices = [image for file in files for image in _slices(file)]
+        stacks = [_slices(file) for file in files]
+        volumes = [number for number, stack in enumerate(stacks) for _ in stack]
         cache.mkdir(parents=True, exist_ok=True)
         # Under a name of its own until complete: two runs may start side by side.
         part = packed.with_suffix(f".{os.getpid()}.npz")
-        np.savez(part, *slices)
+        np.savez(part, *[image for stack in stacks for image in stack], volumes=volumes)
         part.rename(packed)
     with np.load(packed) as archive:
-        return [archive[name] for name in archive.files]
+        return Slices(
+            [archive[name] for name in archive.files if name != "volumes"], [int(n) for n in archive["volumes"]]
+        )
 
 
 def load_volume(file: Path) -> Float[ndarray, "slice row column"]:
@@ -59,7 +81,7 @@ def load_volume(file: Path) -> Float[ndarray, "slice row column"]:
     return np.moveaxis(np.asarray(nibabel.load(file).dataobj, dtype=np.float32), -1, 0)
 
 
-def _slices(file: Path) -> Slices:
+def _slices(file: Path) -> list[Slice]:
     volume = load_volume(file)
     volume = volume / np.percentile(volume, 99.9)
     spacing = nibabel.load(file).header.get_zooms()
@@ -89,6 +111,8 @@ class Simulation:
     coils: int
     multi_coil: float
     """Share of batches with `coils` coils; the others have one."""
+    by_volume: bool = False
+    """Of Slices.draw."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +152,9 @@ def reconstruction_batch(slices: Slices, simulation: Simulation, rng: Generator)
     """A batch of simulated acquisitions with masks, phases, sensitivities and noise of their own."""
     columns = int(rng.choice(simulation.columns))
     shape = (simulation.pixels // columns // 8 * 8, columns)
-    magnitude = torch.stack([_view(slices[rng.integers(len(slices))], shape, rng) for _ in range(simulation.batch)])
+    evenly = simulation.by_volume
+    views = [_view(slices.draw(rng, by_volume=evenly), shape, rng) for _ in range(simulation.batch)]
+    magnitude = torch.stack(views)
     if simulation.shading:
         shades = [simulation.shading * rng.random() * _smooth(shape, SHADES, rng) for _ in range(simulation.batch)]
         magnitude = magnitude * torch.stack(shades).exp()
@@ -162,7 +188,7 @@ def undersampled_batch(slices: Slices, undersampling: Undersampling, rng: Genera
     shape = (undersampling.pixels // columns // 8 * 8, columns)
     images, masks = [], []
     for _ in range(undersampling.batch):
-        images.append(_view(slices[rng.integers(len(slices))], shape, rng))
+        images.append(_view(slices.draw(rng), shape, rng))
         acceleration = rng.choice(undersampling.accelerations)
         masks.append(torch.from_numpy(variable_density_mask(columns, acceleration, undersampling.centre_lines, rng)))
     mask = torch.stack(masks)[:, None, None, :].expand(-1, 1, *shape).float().contiguous()
@@ -177,7 +203,7 @@ def _draw_mask(columns: int, simulation: Simulation, rng: Generator) -> Tensor:
     return torch.from_numpy(MASKS[kind](columns, acceleration, lines, rng))
 
 
-def _view(image: Float16[ndarray, "row column"], shape: tuple[int, int], rng: Generator) -> Float[Tensor, "r c"]:
+def _view(image: Slice, shape: tuple[int, int], rng: Generator) -> Float[Tensor, "r c"]:
     """A random flip or transpose of a slice with all of its columns and a window of its rows."""
     plane = torch.from_numpy(image.astype(np.float32))
     if rng.random() < 0.5:
@@ -274,15 +300,18 @@ class Truncation:
     batch: int
     patch: int
     scales: tuple[int, ...]
+    by_volume: bool = False
+    """Of Slices.draw."""
 
 
 def enlargement_batch(slices: Slices, truncation: Truncation, rng: Generator) -> Enlargement:
     """Patches of slices whose k-space was truncated, interpolated back, with the same view of the truth."""
-    pairs = [_truncated(slices[rng.integers(len(slices))], truncation, rng) for _ in range(truncation.batch)]
+    evenly = truncation.by_volume
+    pairs = [_truncated(slices.draw(rng, by_volume=evenly), truncation, rng) for _ in range(truncation.batch)]
     return Enlargement(*(torch.stack(planes) for planes in zip(*pairs, strict=True)))
 
 
-def _truncated(image: Float16[ndarray, "row column"], truncation: Truncation, rng: Generator) -> tuple[Tensor, Tensor]:
+def _truncated(image: Slice, truncation: Truncation, rng: Generator) -> tuple[Tensor, Tensor]:
     scale = int(rng.choice(truncation.scales))
     rows, columns = (size // scale * scale for size in image.shape)
     fine = torch.from_numpy(image[:rows, :columns].astype(np.float32))

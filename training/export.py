@@ -148,7 +148,7 @@ def _teacher(recipe: Recipe) -> str:
 
 def _stages(recipe: Recipe, role: Role, runs: Path) -> list[dict[str, Any]]:
     """Steps, seconds and best validation score of each stage that led to the role's weights, from its checkpoints."""
-    names = ("teacher",) if role == "teacher" else ("attention", "student")
+    names = ("teacher",) if role == "teacher" else ("plain", "attention", "student")
     return [
         _stage(runs / run / name, run, name)
         for run in _runs(recipe, role)

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
-from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import pad, pixel_shuffle
 
 from kdmri.consistency import DataConsistency, fft_order
 
@@ -15,19 +14,20 @@ Feature = Float[Tensor, "batch channel row column"]
 
 
 class Denoiser(nn.Module):
-    """x + CNN(x): `convolutions` 3 x 3 convolutions with ReLUs between them, `planes` channels in and out.
+    """x + CNN(x): `convolutions` convolutions with ReLUs between them, 3 x 3, `planes` channels in and out.
 
-    With `fold` f the convolutions see the image folded f x f pixels to a channel (pixel unshuffle, Shi et al. 2016):
-    f times the view, and room for f times the channels at the same cost.
+    With `fold` f all but the first see a grid f times coarser: f times the view, at 1/f^2 of the cost. The first takes
+    strides of f with a kernel of 3f x 3f, which is a 3 x 3 convolution of the image folded f x f pixels to a channel
+    (pixel unshuffle), without the folding; the last answers f x f pixels in every place (Shi et al. 2016).
     """
 
     def __init__(self, *, planes: int, convolutions: int, channels: int, fold: int = 1) -> None:
         super().__init__()
         self.planes, self.fold = planes, fold
-        widths = [planes * fold**2, *[channels] * (convolutions - 1), planes * fold**2]
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(wide_in, wide_out, 3, padding=1) for wide_in, wide_out in pairwise(widths)
-        )
+        first = nn.Conv2d(planes, channels, 3 * fold, stride=fold, padding=fold)
+        inner = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(convolutions - 2)]
+        last = nn.Conv2d(channels, planes * fold**2, 3, padding=1)
+        self.convolutions = nn.ModuleList([first, *inner, last])
         for layer in self.convolutions[:-1]:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
@@ -37,35 +37,34 @@ class Denoiser(nn.Module):
 
     def forward(self, image: Float[Tensor, "batch plane row column"]) -> Float[Tensor, "batch plane row column"]:
         """The denoised image."""
-        rows, columns = image.shape[-2:]
-        hidden = self._folded(image) if self.fold > 1 else image
+        hidden = image
+        if self.fold > 1:
+            # Sizes that `fold` does not divide are filled up with zeros, as convolutions see the outside anyway.
+            hidden = pad(image, (0, self.fold - 1, 0, self.fold - 1))
         for convolution in self.convolutions[:-1]:
             hidden = torch.relu(convolution(hidden))
         detail = self.convolutions[-1](hidden)
         if self.fold > 1:
+            rows, columns = image.shape[-2:]
             detail = pixel_shuffle(detail, self.fold)[..., :rows, :columns]
         return image + detail.to(image.dtype)
-
-    def _folded(self, image: Float[Tensor, "batch plane row column"]) -> Float[Tensor, "batch folded r c"]:
-        """Sizes that `fold` does not divide are filled up with zeros, as convolutions see the outside anyway."""
-        more = self.fold - 1
-        rows, columns = ((size + more) // self.fold * self.fold for size in image.shape[-2:])
-        return pixel_unshuffle(pad(image, (0, more, 0, more))[..., :rows, :columns], self.fold)
 
 
 class DCCNN(nn.Module):
     """Cascades of a denoiser and data consistency: x <- DC(x + CNN(x)) (Schlemper et al. 2017; KD-MRI's D5C5, D5C3).
 
-    `shared` cascades have one denoiser's weights between them.
+    Cascades that are `shared` have the weights of all but their first and last convolution between them.
     """
 
     def __init__(self, *, cascades: int, convolutions: int, channels: int, fold: int = 1, shared: bool = False) -> None:
         super().__init__()
-        different = [
-            Denoiser(planes=2, convolutions=convolutions, channels=channels, fold=fold)
-            for _ in range(1 if shared else cascades)
-        ]
-        self.cascades = nn.ModuleList(different * cascades if shared else different)
+        self.cascades = nn.ModuleList(
+            Denoiser(planes=2, convolutions=convolutions, channels=channels, fold=fold) for _ in range(cascades)
+        )
+        if shared:
+            inner = self.cascades[0].convolutions[1:-1]
+            for denoiser in self.cascades[1:]:
+                denoiser.convolutions = nn.ModuleList([denoiser.convolutions[0], *inner, denoiser.convolutions[-1]])
         self.consistency = DataConsistency()
         self.register_buffer("step", torch.ones(()))
 

@@ -29,7 +29,7 @@ def intensity_and_contrast(recipe: Recipe, slices: Slices) -> dict[str, tuple[fl
 
 def _images(recipe: Recipe, slices: Slices) -> Iterator[Float[Tensor, "1 row column"]]:
     if isinstance(recipe.data, Truncation):
-        for image in slices:
+        for image in slices.images:
             yield torch.from_numpy(image.astype(np.float32))[None]
         return
     draw = examples(recipe, slices, 1, torch.device("cpu"))

@@ -54,7 +54,8 @@ class Recipe:
     """teacher_layer and student_layer, numbers (from 1) of the convolutions whose features are compared; imitation, the
     weight in [0, 1] of the teacher's answer beside the truth."""
     steps: dict[str, int]
-    """Optimiser steps of each stage; 0 leaves it out."""
+    """Optimiser steps of each stage; 0 leaves it out. In `plain`, which may be missing, the student learns from the
+    truth alone before it learns from its teacher."""
     optimiser: dict[str, float]
     """learning_rate, of Adam at its peak."""
     start: dict[str, str] = field(default_factory=dict)

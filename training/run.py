@@ -19,6 +19,8 @@ def run(recipe: Recipe, data: Path, runs: Path, fabric: Fabric) -> tuple[nn.Modu
     teacher, student = (_network(recipe, role, runs) for role in ("teacher", "student"))
     if recipe.steps["teacher"]:
         supervise(recipe, teacher, train, validation, folder / "teacher", fabric, steps=recipe.steps["teacher"])
+    if recipe.steps.get("plain"):
+        supervise(recipe, student, train, validation, folder / "plain", fabric, steps=recipe.steps["plain"])
     distil(recipe, student, teacher, train, validation, folder, fabric)
     return teacher, student
 

@@ -15,7 +15,7 @@ from training.recipe import Recipe
 @pytest.fixture
 def slices() -> Slices:
     image = phantom(96, 80)[0]
-    return [np.roll(image, shift, axis=0).astype(np.float16) for shift in (0, 5, 9)]
+    return Slices([np.roll(image, shift, axis=0).astype(np.float16) for shift in (0, 5, 9)], [0, 0, 1])
 
 
 @pytest.fixture(params=["reconstruction_base", "super_resolution_base"])

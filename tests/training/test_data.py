@@ -67,6 +67,15 @@ def test_accelerations_span_the_recipe_and_the_centre_is_sampled(tiny: Recipe, s
     assert accelerations.max() < 11
 
 
+def test_by_volume_a_thin_volume_is_seen_as_often_as_a_thick_one() -> None:
+    images = [np.full((2, 2), number, np.float16) for number in range(8)]
+    slices, rng = Slices(images, [0] * 7 + [1]), np.random.default_rng(0)
+    for by_volume, share in ((False, 1 / 8), (True, 1 / 2)):
+        seen = [int(slices.draw(rng, by_volume=by_volume)[0, 0]) for _ in range(4000)]
+        assert np.mean([number == 7 for number in seen]) == pytest.approx(share, abs=0.03)
+        assert set(seen) == set(range(8))
+
+
 @pytest.mark.parametrize("coils", [1, 4])
 def test_simulated_sensitivities_are_normalised_and_smooth(coils: int) -> None:
     maps = simulate_sensitivities((40, 32), coils, np.random.default_rng(0))

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import conv2d, pixel_shuffle, pixel_unshuffle
 
 from training import recipe as recipes
-from training.networks import DCCNN, cascade_images, features, flows, parameters
+from training.networks import DCCNN, Denoiser, cascade_images, features, flows, parameters
 from training.recipe import RECIPES
 
 
@@ -17,6 +18,39 @@ def test_dc_cnn_has_the_size_of_the_paper(role: str, count: int) -> None:
 def test_a_student_is_smaller_than_its_teacher(file: Path) -> None:
     recipe = recipes.load(file)
     assert parameters(recipe.network("student")) < 0.6 * parameters(recipe.network("teacher"))
+
+
+def test_strides_are_convolutions_of_the_folded_image() -> None:
+    denoiser = Denoiser(planes=2, convolutions=4, channels=8, fold=2)
+    first, *rest = denoiser.convolutions
+    torch.nn.init.normal_(rest[-1].weight)
+    weight = pixel_unshuffle(first.weight, 2).reshape(8, 2, 2, 2, 3, 3).flatten(1, 3)
+    image = torch.randn(3, 2, 10, 12)
+    hidden = torch.relu(conv2d(pixel_unshuffle(image, 2), weight, first.bias, padding=1))
+    for convolution in rest[:-1]:
+        hidden = torch.relu(convolution(hidden))
+    torch.testing.assert_close(denoiser(image), image + pixel_shuffle(rest[-1](hidden), 2))
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (10, 11), (7, 7)])
+def test_odd_sizes_are_images_with_zeros_beyond(shape: tuple[int, int]) -> None:
+    denoiser = Denoiser(planes=2, convolutions=3, channels=8, fold=2)
+    torch.nn.init.normal_(denoiser.convolutions[-1].weight)
+    rows, columns = shape
+    image = torch.randn(1, 2, rows, columns)
+    filled = torch.nn.functional.pad(image, (0, columns % 2, 0, rows % 2))
+    torch.testing.assert_close(denoiser(image), denoiser(filled)[..., :rows, :columns])
+
+
+def test_shared_cascades_differ_in_their_outer_convolutions_alone() -> None:
+    network = DCCNN(cascades=3, convolutions=4, channels=8, shared=True)
+    (a, b, c, d), (e, f, g, h), _ = (cascade.convolutions for cascade in network.cascades)
+    assert b is f
+    assert c is g
+    assert a is not e
+    assert d is not h
+    outer, inner = 2 * 8 * 9 + 8 + 8 * 2 * 9 + 2, 2 * (8 * 8 * 9 + 8)
+    assert parameters(network) == 3 * outer + inner
 
 
 def test_features_are_those_of_the_layer_after_its_relu() -> None:

@@ -42,6 +42,16 @@ def test_three_stages_leave_two_networks_and_a_log(tiny: Recipe, fabric: Fabric,
             torch.testing.assert_close(network.state_dict()[name], value)
 
 
+@pytest.mark.parametrize("tiny", ["reconstruction_base"], indirect=True)
+def test_a_student_may_learn_from_the_truth_before_it_learns_from_its_teacher(
+    tiny: Recipe, fabric: Fabric, slices: Slices, tmp_path: Path
+) -> None:
+    recipe = replace(tiny, steps={"teacher": 0, "plain": 3, "attention": 0, "student": 2})
+    running.run(recipe, tmp_path, tmp_path, fabric)
+    log = [json.loads(line) for line in (tmp_path / tiny.run / "log.jsonl").read_text().splitlines()]
+    assert list(dict.fromkeys(entry["stage"] for entry in log)) == ["plain", "student"]
+
+
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     tiny: Recipe, fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
