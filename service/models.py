@@ -12,7 +12,7 @@ from kdmri.bundle import ROLES, Bundle, Manifest, Task, choose, load_all
 from kdmri.errors import InvalidRequest, UnknownModel
 from kdmri.records import Images, KSpace
 from kdmri.runtime import Reconstructor, SuperResolver
-from kdmri.runtime.backends import Choice, fastest, unusable
+from kdmri.runtime.backends import ONNXRUNTIME, TENSORRT, Choice, fastest, unusable
 from kdmri.runtime.model import Model, load_model
 from service import processes, telemetry
 from service.telemetry import BOTH
@@ -29,9 +29,12 @@ class Models:
     def __init__(self, folder: Path, *, device: str, threads: int, inferences: int = 1, backend: str = AUTO) -> None:
         self.bundles: Sequence[Bundle] = load_all(folder)
         self.device, self.threads = device, threads
-        if reason := unusable(torch.device(device), self.bundles[0]):
+        if device != "cpu" and (reason := unusable(ONNXRUNTIME, torch.device(device), self.bundles[:1])):
             log.warning("the processor takes the device's place", device=device, reason=reason)
             self.device = "cpu"
+        if backend == TENSORRT and (reason := unusable(TENSORRT, torch.device(self.device), self.bundles)):
+            log.warning("another back end takes TensorRT's place", reason=reason)
+            backend = AUTO
         choice = self._chosen(backend)
         self.backend = choice.backend
         log.info("back end chosen", backend=choice.backend, reason=choice.reason)

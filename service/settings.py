@@ -22,9 +22,10 @@ class Settings(BaseSettings):
     models: Path = kdmri.MODELS
     """Folder of bundles, <name>/<version>/."""
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
-    backend: Literal["auto", "onnxruntime", "openvino", "openvino-bf16"] = "auto"
+    backend: Literal["auto", "onnxruntime", "tensorrt", "openvino", "openvino-bf16"] = "auto"
     """What runs the networks: `auto` measures as the service starts and takes the fastest that is installed, bfloat16
-    only where every model's card says that it costs next to nothing. Others than onnxruntime: extra `openvino`, CPU."""
+    only where every model's card says that it costs next to nothing. openvino: its extra, on a CPU. tensorrt: its
+    libraries, on a GPU; where they can't be loaded, as `auto`."""
     threads: int | None = Field(None, ge=1)
     """Threads of one inference; by default the processor's cores, divided by all inferences at a time."""
     workers: int = Field(1, ge=1)

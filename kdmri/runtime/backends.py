@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import onnxruntime
 import torch
 
 from kdmri.bundle import Bundle, Manifest, cascade_file
 from kdmri.errors import InvalidRequest
+from kdmri.runtime import onnx
 from kdmri.runtime.denoiser import Denoiser
 from kdmri.runtime.onnx import OnnxDenoiser
 
-ONNXRUNTIME, OPENVINO, OPENVINO_BF16 = BACKENDS = ("onnxruntime", "openvino", "openvino-bf16")
+ONNXRUNTIME, TENSORRT, OPENVINO, OPENVINO_BF16 = BACKENDS = ("onnxruntime", "tensorrt", "openvino", "openvino-bf16")
 TOLERATED_LOSS = 0.05
 """PSNR in dB that reduced precision may cost on the test split; see Manifest.precision_loss."""
 SIDE = 256
@@ -38,6 +40,12 @@ def denoiser(file: Path, backend: str, *, device: torch.device, threads: int, in
         return OnnxDenoiser(file, device=device, threads=threads)
     if backend not in BACKENDS:
         raise InvalidRequest(f"expected back end {', '.join(BACKENDS)} or auto, got {backend[:40]!r}")
+    if backend == TENSORRT:
+        if device.type == "cpu":
+            raise InvalidRequest(f"back end {backend}: expected a CUDA device, got cpu")
+        from kdmri.runtime.tensorrt import TensorRtDenoiser
+
+        return TensorRtDenoiser(file, device=device, threads=threads)
     if device.type != "cpu" or find_spec("openvino") is None:
         got = device.type if device.type != "cpu" else "no openvino"
         raise InvalidRequest(f"back end {backend}: expected a CPU and the extra kdmri[openvino], got {got}")
@@ -58,31 +66,43 @@ def in_hardware(precision: str) -> bool:
 
 
 def offered(manifests: Sequence[Manifest], device: torch.device) -> list[str]:
-    """The back ends that this machine has for all of these models, without losing what their cards say."""
-    if device.type != "cpu" or find_spec("openvino") is None:
+    """The back ends that this machine has for all of these models, without losing what their cards say.
+
+    TensorRT is named by any ONNX Runtime that knows it; see `unusable`.
+    """
+    if device.type != "cpu":
+        return [ONNXRUNTIME, *([TENSORRT] if onnx.TENSORRT in onnxruntime.get_available_providers() else [])]
+    if find_spec("openvino") is None:
         return [ONNXRUNTIME]
     exact = all(m.precision_loss.get("bf16", float("inf")) <= TOLERATED_LOSS for m in manifests)
     return [ONNXRUNTIME, OPENVINO, *([OPENVINO_BF16] if exact and in_hardware("bf16") else [])]
 
 
-def unusable(device: torch.device, bundle: Bundle) -> str | None:
-    """Why a device can't run a bundle; None where it can. A GPU takes a driver, torch for CUDA and onnxruntime-gpu."""
-    if device.type == "cpu":
-        return None
-    if not torch.cuda.is_available():
-        return "torch finds no CUDA device"
-    found = OnnxDenoiser(bundle.folder / cascade_file(1), device=device, threads=1).backend
-    return None if found.startswith("CUDA") else f"ONNX Runtime could not load its CUDA provider and took {found}"
+def unusable(backend: str, device: torch.device, bundles: Sequence[Bundle]) -> str | None:
+    """Why a back end can't run bundles on a device; None where their first cascades could be loaded.
+
+    A GPU takes a driver, torch for CUDA and onnxruntime-gpu; TensorRT, its libraries too.
+    """
+    try:
+        for bundle in bundles:
+            denoiser(bundle.folder / cascade_file(1), backend, device=device, threads=1)
+    except InvalidRequest as reason:
+        return str(reason)
+    return None
 
 
 def fastest(bundles: Sequence[Bundle], *, device: torch.device, threads: int) -> Choice:
     """The back end that runs the first cascade of the first bundle in the least time: one for all of the bundles, so
     that the times of teacher and student compare."""
     names = offered([bundle.manifest for bundle in bundles], device)
+    missing = ""
+    if TENSORRT in names and (reason := unusable(TENSORRT, device, bundles)):
+        names.remove(TENSORRT)
+        missing = f"; without {TENSORRT}: {reason}"
     if len(names) == 1:
-        return Choice(names[0], "the only one offered here")
+        return Choice(names[0], f"the only one offered here{missing}")
     first = bundles[0]
-    planes = torch.zeros(1, SIDE, SIDE, 2 if first.manifest.task == "reconstruction" else 1)
+    planes = torch.zeros(1, SIDE, SIDE, 2 if first.manifest.task == "reconstruction" else 1, device=device)
     file = first.folder / cascade_file(1)
     times = {name: _milliseconds(denoiser(file, name, device=device, threads=threads), planes) for name in names}
     measured = ", ".join(f"{name} {value:.1f} ms" for name, value in times.items())
@@ -95,5 +115,7 @@ def _milliseconds(run: Denoiser, planes: torch.Tensor) -> float:
     for _ in range(RUNS):
         started = time.perf_counter()
         run(planes)
+        if planes.is_cuda:
+            torch.cuda.synchronize(planes.device)
         times.append(1000 * (time.perf_counter() - started))
     return min(times)

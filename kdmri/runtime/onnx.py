@@ -1,19 +1,29 @@
 """A denoiser as an ONNX Runtime session that reads and writes torch tensors where they lie."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import onnxruntime
 import torch
 
+from kdmri.errors import InvalidRequest
 from kdmri.runtime.denoiser import Planes
+
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
 
 class OnnxDenoiser:
-    """A Denoiser on the CPU or, with onnxruntime-gpu, on CUDA."""
+    """A Denoiser on the CPU or, with onnxruntime-gpu, on CUDA; given the options of an `engine`, on TensorRT.
 
-    def __init__(self, model: Path, *, device: torch.device, threads: int) -> None:
+    Raises InvalidRequest where the execution provider can't be loaded, in whose place ONNX Runtime would take another.
+    """
+
+    def __init__(
+        self, model: Path, *, device: torch.device, threads: int, engine: Mapping[str, str] | None = None
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -21,8 +31,12 @@ class OnnxDenoiser:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         _share_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
-        self.session = onnxruntime.InferenceSession(str(model), options, providers=_providers(device))
         self.device = device
+        if device.type == "cpu":
+            self.session = onnxruntime.InferenceSession(str(model), options, providers=[CPU])
+        else:
+            self.session = _on_card(model, options, device, engine)
+        self._turn = Lock()
 
     @property
     def backend(self) -> str:
@@ -37,10 +51,24 @@ class OnnxDenoiser:
         place = (self.device.type, self.device.index or 0, np.float32)
         binding.bind_input("image", *place, tuple(planes.shape), planes.data_ptr())
         binding.bind_output("denoised", *place, tuple(answer.shape), answer.data_ptr())
-        if self.device.type == "cuda":
-            torch.cuda.current_stream().synchronize()
-        self.session.run_with_iobinding(binding)
+        if self.device.type == "cpu":
+            self.session.run_with_iobinding(binding)
+        else:
+            self._queue(binding)
         return answer
+
+    def _queue(self, binding: onnxruntime.IOBinding) -> None:
+        """Run after what torch has queued on the card and before what it queues next, while the host goes on.
+
+        One run at a time: those of a session share their stream's cuDNN handle, which is not for several threads.
+        """
+        torchs, ours = torch.cuda.current_stream(self.device), _stream(self.device)
+        unawaited = onnxruntime.RunOptions()
+        unawaited.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        with self._turn:
+            ours.wait_stream(torchs)
+            self.session.run_with_iobinding(binding, unawaited)
+            torchs.wait_stream(ours)
 
 
 @cache
@@ -53,5 +81,39 @@ def _share_memory() -> None:
     onnxruntime.create_and_register_allocator(memory, None)
 
 
-def _providers(device: torch.device) -> list[str]:
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"] if device.type == "cuda" else ["CPUExecutionProvider"]
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """All sessions' stream on a card. Not torch's own: its address is 0, which ONNX Runtime takes for none."""
+    return torch.cuda.Stream(device)
+
+
+def _on_card(
+    model: Path, options: onnxruntime.SessionOptions, device: torch.device, engine: Mapping[str, str] | None
+) -> onnxruntime.InferenceSession:
+    """A session whose first choice of a provider was loaded; raises InvalidRequest where it can't be."""
+    wanted = CUDA if engine is None else TENSORRT
+    if not torch.cuda.is_available():
+        raise InvalidRequest("torch finds no CUDA device")
+    if wanted not in onnxruntime.get_available_providers():
+        raise InvalidRequest(f"this ONNX Runtime has no {wanted}: expected onnxruntime-gpu in its place")
+    chosen = providers(device, _stream(device).cuda_stream, engine)
+    try:
+        # Its own way to fall back drops all options, the stream among them.
+        session = onnxruntime.InferenceSession(str(model), options, providers=chosen, enable_fallback=0)
+    except Exception as error:
+        raise InvalidRequest(f"ONNX Runtime could not load its {wanted}: {str(error).strip()}") from error
+    if (got := session.get_providers()[0]) != wanted:
+        raise InvalidRequest(f"ONNX Runtime could not load its {wanted} and took {got}")
+    return session
+
+
+def providers(
+    device: torch.device, stream: int, engine: Mapping[str, str] | None = None
+) -> list[tuple[str, dict[str, str]]]:
+    """What runs a graph on a card, first choice first, with options; `stream` is the address of a CUDA stream."""
+    place = {"user_compute_stream": str(stream)}
+    if device.index:
+        place["device_id"] = str(device.index)
+    # TF32, on by default, has 10 bits of mantissa: models' scores and their parity are of single precision.
+    cuda = (CUDA, {**place, "use_tf32": "0"})
+    return [cuda, (CPU, {})] if engine is None else [(TENSORRT, {**place, **engine}), cuda, (CPU, {})]

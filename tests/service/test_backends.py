@@ -70,6 +70,22 @@ def test_without_a_gpu_the_processor_answers_and_the_log_says_why(capsys: pytest
     assert line["reason"] == "torch finds no CUDA device"
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_without_tensorrt_another_back_end_answers_and_the_log_says_why(
+    device: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with TestClient(create_app(Settings(device=device, backend="tensorrt", shadow_rate=0))) as client:
+        assert exported(client, "device") == {"cpu"}
+        assert client.get("/readyz").is_success
+    output = capsys.readouterr().out
+    (line,) = logged(output, "another back end takes TensorRT's place")
+    assert line["reason"] == "back end tensorrt: expected a CUDA device, got cpu"
+    assert len(logged(output, "the processor takes the device's place")) == (device == "cuda")
+    (choice,) = logged(output, "back end chosen")
+    assert choice["backend"] != "tensorrt"
+
+
 def test_workers_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(processes.FOLDER, str(tmp_path))
     with processes.shared_metrics(), ThreadPoolExecutor(8) as workers:
