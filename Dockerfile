@@ -12,7 +12,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY kdmri kdmri
 COPY service service
 # traces: small, and off until KDMRI_TRACES is set.  openvino: 180 MB for less than half the time on a processor that
-# computes in bfloat16, and of no use with a GPU.
+# computes in bfloat16, and of no use with a GPU; tensorrt: gigabytes, for a GPU (deploy/README.md).
 ARG EXTRAS="openvino traces"
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
     extras = project['optional-dependencies']; \
