@@ -59,7 +59,12 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         inferences=settings.inferences,
         backend=settings.backend,
     )
-    app.state.scheduler = Scheduler(inferences=settings.inferences, capacity=settings.queue)
+    app.state.scheduler = Scheduler(
+        inferences=settings.inferences,
+        capacity=settings.queue,
+        batch=settings.batch_on(app.state.models.device),
+        patience=settings.batch_wait_ms / 1000,
+    )
     app.state.shadow = Shadow(app.state.models, app.state.scheduler, rate=settings.shadow_rate)
     log.info("ready", models=len(app.state.models.bundles), version=kdmri.__version__)
     yield

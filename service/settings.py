@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 import kdmri
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+GPU_BATCH = 8
 
 
 class Settings(BaseSettings):
@@ -33,6 +34,11 @@ class Settings(BaseSettings):
     inferences: int = Field(1, ge=1)
     """Inferences at a time in a worker, each of `threads` threads: one after the other answers sooner, several at a
     time answer more; most with one more than there are cores, for then no core waits while a request is read."""
+    batch: int | None = Field(None, ge=1)
+    """Requests that go through the networks together, at most: of one model, one single-coil slice or DICOM image each,
+    all of one size. By default 8 on a GPU, and 1 on a processor, whose cores one slice keeps busy."""
+    batch_wait_ms: float = Field(2, ge=0)
+    """Milliseconds that a request waits for such company, at most; one that is alone in the service does not wait."""
     queue: int = Field(16, ge=0)
     """Requests that may wait for their turn; further ones are answered 503."""
     shadow_rate: float = Field(0.05, ge=0, le=1)
@@ -48,3 +54,7 @@ class Settings(BaseSettings):
     def inference_threads(self) -> int:
         """`threads`, or the share of an inference: no two of them want one core."""
         return self.threads or max(1, CORES // (self.workers * self.inferences))
+
+    def batch_on(self, device: str) -> int:
+        """`batch`, or what suits the device that models run on."""
+        return self.batch or (1 if device == "cpu" else GPU_BATCH)

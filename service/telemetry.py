@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 
-from opentelemetry import trace
+from opentelemetry import context, trace
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -75,6 +75,12 @@ QUEUE_CAPACITY = Gauge(
 )
 IN_PROGRESS = Gauge(
     "kdmri_in_progress", "Requests that a model is busy with.", registry=REGISTRY, multiprocess_mode="livesum"
+)
+BATCH_SIZE = Histogram(
+    "kdmri_batch_size",
+    "Requests that shared an inference.",
+    buckets=(1, 2, 4, 8, 16, 32, 64),
+    registry=REGISTRY,
 )
 MODEL_INFO = Gauge(
     "kdmri_model_info",
@@ -178,17 +184,28 @@ class Observation:
         self.slices = 0
         self.runs: dict[str, Observation] = {}
         self._request = request
+        # Where spans belong, whichever request's thread they are made in.
+        self._trace = context.get_current()
 
     @contextmanager
-    def __call__(self, stage: StageName) -> Iterator[None]:
-        """Time spent inside belongs to `stage`."""
+    def __call__(self, stage: StageName, *, company: int = 1) -> Iterator[None]:
+        """Time spent inside belongs to `stage`.
+
+        Of time spent on a `company` of requests at once, this one's share does. The others' shares are time that it
+        waits: they belong to `queue`. So stages add up to the time that passed, and model time adds up over requests.
+        """
         started = time.perf_counter()
         try:
             # Without the error that may end it: its message may quote the input.
-            with TRACER.start_as_current_span(stage, record_exception=False, set_status_on_exception=False):
+            with TRACER.start_as_current_span(
+                stage, context=self._trace, record_exception=False, set_status_on_exception=False
+            ):
                 yield
         finally:
-            self._add(stage, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._add(stage, seconds / company)
+            if company > 1:
+                self._add("queue", seconds - seconds / company)
 
     def _add(self, stage: StageName, seconds: float) -> None:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds

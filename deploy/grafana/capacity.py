@@ -5,7 +5,7 @@ from panels import RECENT, RED, WHOLE, figure, graph, limits, models, page, quan
 
 SERVICE = 'job="kdmri"'
 WAITING, PLACES, RUNNING = "sum(kdmri_queue_depth)", "sum(kdmri_queue_capacity)", "sum(kdmri_in_progress)"
-STAGE, REQUESTS = "kdmri_stage_duration_seconds", "kdmri_requests_total"
+STAGE, REQUESTS, BATCH = "kdmri_stage_duration_seconds", "kdmri_requests_total", "kdmri_batch_size"
 GPU = "kdmri_gpu_memory"
 NO_CARD = 'label_replace(vector(0), "device", "no GPU", "", "")'
 OPERATION = 'operation=~"$operation"'
@@ -92,7 +92,8 @@ def dashboard() -> Dashboard:
             ),
             graph(
                 "Time in the queue",
-                "Seconds between a request's arrival at the queue and its turn. Dashed: super-resolution.",
+                "Seconds between a request's arrival at the queue and its turn; where several share an inference, also "
+                "the others' shares of it. Dashed: super-resolution.",
                 {
                     f"{{{{operation}}}} p{percent}": quantile(
                         percent / 100, STAGE, "operation", f'{OPERATION}, role=~"$role", stage="queue"'
@@ -100,14 +101,21 @@ def dashboard() -> Dashboard:
                     for percent in (50, 95)
                 },
                 unit="s",
-                width=12,
+                width=8,
+            ),
+            graph(
+                "Requests together",
+                "Requests that share an inference, mean: at most KDMRI_BATCH, by default 8 on a GPU, 1 on a processor.",
+                {"together": f"sum(rate({BATCH}_sum[{RECENT}])) / (sum(rate({BATCH}_count[{RECENT}])) > 0)"},
+                unit="short",
+                width=8,
             ),
             graph(
                 "Turned away",
                 "Requests a second that found the queue full.",
                 {"turned away": turned_away("rate", RECENT)},
                 unit="reqps",
-                width=12,
+                width=8,
             ).override_by_name("turned away", [RED]),
             graph(
                 "Processor",
