@@ -29,7 +29,7 @@ from kdmri.records import KSpace
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.backends import fastest, offered
 from kdmri.runtime.model import Model, load_model
-from service.settings import CORES
+from service.settings import CORES, GPU_BATCH
 from service.telemetry import Observation
 from tests.e2e.serving import serving
 from training import raw
@@ -201,17 +201,21 @@ def _served(plan: Plan, bundle: Bundle, backend: str, threads: int, folder: Path
             found["throughput"][str(clients)] = served.throughput(
                 service, scanned, partial(bare, scanned), clients=clients, rounds=plan.rounds, seconds=plan.seconds
             )
-    # The other way to use the cores: one inference each, and one to spare while others are read and written.
-    several = served.settings(1, backend=backend, inferences=CORES + 1)
-    with serving(folder, **several) as service:
-        found["throughput"][f"{served.CLIENTS[-1]}, {CORES + 1} inferences at a time"] = served.throughput(
-            service,
-            scanned,
-            partial(bare, scanned),
-            clients=served.CLIENTS[-1],
-            rounds=plan.rounds,
-            seconds=plan.seconds,
-        )
+    others = {
+        # The other way to use the cores: one inference each, and one to spare while others are read and written.
+        f"{CORES + 1} inferences at a time": served.settings(1, backend=backend, inferences=CORES + 1),
+        f"batches of {GPU_BATCH}": served.settings(threads, backend=backend, batch=GPU_BATCH),
+    }
+    for name, other in others.items():
+        with serving(folder, **other) as service:
+            found["throughput"][f"{served.CLIENTS[-1]}, {name}"] = served.throughput(
+                service,
+                scanned,
+                partial(bare, scanned),
+                clients=served.CLIENTS[-1],
+                rounds=plan.rounds,
+                seconds=plan.seconds,
+            )
     found["start"] = served.starts(folder, plan.starts, **served.settings(threads))
     counts, shape = plan.stack
     peaks = served.peak_memory(folder, threads, counts, shape)
