@@ -16,7 +16,8 @@ def noise(*shape: int, seed: int) -> torch.Tensor:
 
 
 def unit_maps(coils: int, shape: tuple[int, int], seed: int) -> torch.Tensor:
-    maps = noise(1, coils, *shape, seed=seed)
+    """Sum of squares 1; one coil sees all alike (DataConsistency)."""
+    maps = noise(1, coils, *shape, seed=seed) if coils > 1 else torch.ones(1, 1, *shape, dtype=torch.complex64)
     return maps / torch.linalg.vector_norm(maps, dim=1, keepdim=True)
 
 

@@ -136,7 +136,9 @@ def fitted(
 
 
 def backprojected(samples: Tensor, maps: Tensor) -> Complex[Tensor, "slice row column"]:
-    """A^H y, coil after coil as in `consistency.normal`."""
+    """A^H y, coil after coil as in `consistency.normal`; one coil's sensitivities are ones."""
+    if maps.shape[1] == 1:
+        return ifft2c(samples[:, 0])
     image = torch.zeros_like(samples[:, 0])
     for coil in range(maps.shape[1]):
         image.addcmul_(maps[:, coil].conj(), ifft2c(samples[:, coil]))
