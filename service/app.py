@@ -4,6 +4,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 from fastapi import FastAPI
@@ -52,24 +53,25 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     """What requests are served with, in `app.state`."""
-    app.state.models = Models(
+    scheduler = Scheduler(
+        inferences=settings.inferences, capacity=settings.queue, patience=settings.batch_wait_ms / 1000
+    )
+    loaded = partial(
+        Models,
         settings.models,
         device=settings.device,
         threads=settings.inference_threads,
         inferences=settings.inferences,
         backend=settings.backend,
     )
-    app.state.scheduler = Scheduler(
-        inferences=settings.inferences,
-        capacity=settings.queue,
-        batch=settings.batch_on(app.state.models.device),
-        patience=settings.batch_wait_ms / 1000,
-    )
-    app.state.shadow = Shadow(app.state.models, app.state.scheduler, rate=settings.shadow_rate)
-    log.info("ready", models=len(app.state.models.bundles), version=kdmri.__version__)
+    models = await scheduler.prepare(loaded, threads=settings.inference_threads)
+    scheduler.batch = settings.batch_on(models.device)
+    shadow = Shadow(models, scheduler, rate=settings.shadow_rate)
+    app.state.models, app.state.scheduler, app.state.shadow = models, scheduler, shadow
+    log.info("ready", models=len(models.bundles), version=kdmri.__version__)
     yield
-    app.state.scheduler.close()
-    app.state.shadow.close()
+    scheduler.close()
+    shadow.close()
 
 
 class Envelope:

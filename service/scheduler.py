@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Barrier
 from typing import Any, TypeVar
 
 import structlog
+import torch
 
 from service import telemetry
 from service.errors import Overloaded
@@ -60,6 +62,27 @@ class Scheduler:
         self._idle = inferences
         self._threads = ThreadPoolExecutor(inferences, thread_name_prefix="inference")
         telemetry.QUEUE_CAPACITY.set(capacity)
+
+    async def prepare(self, job: Job[Answer], *, threads: int) -> Answer:
+        """The answer of a job that comes before all requests. Each inference computes on `threads` threads, and from
+        then on any other thread of this process by itself.
+
+        OpenMP keeps a pool for every thread that asks for it, and lets none of them wait awake while the pools have
+        more threads than there are cores (docs/decisions/0006).
+        """
+        loop, all_started = asyncio.get_running_loop(), Barrier(self._idle)
+
+        def start() -> None:
+            torch.set_num_threads(threads)
+            # A thread looks for its number as it first needs it, and would find one that was said later.
+            torch.get_num_threads()
+            all_started.wait()
+
+        await asyncio.gather(*(loop.run_in_executor(self._threads, start) for _ in range(self._idle)))
+        answer = await loop.run_in_executor(self._threads, job)
+        # Holds for this thread, and for those that begin later.
+        torch.set_num_threads(1)
+        return answer
 
     @property
     def waiting(self) -> int:

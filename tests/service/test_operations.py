@@ -3,9 +3,11 @@ import json
 import re
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -141,6 +143,27 @@ def test_the_queue_is_bounded_and_drains() -> None:
         return answers, telemetry.QUEUE_DEPTH._value.get()
 
     assert asyncio.run(scenario()) == ([True, "second"], 0)
+
+
+def test_inferences_alone_compute_on_several_threads() -> None:
+    """One pool of OpenMP's for each inference, and no other (Scheduler.prepare)."""
+    before = torch.get_num_threads()
+
+    async def scenario() -> list[int]:
+        scheduler = Scheduler(inferences=2, capacity=2)
+        counts = [await scheduler.prepare(torch.get_num_threads, threads=2)]
+        jobs = [scheduler.run(torch.get_num_threads, Observation()) for _ in range(6)]
+        counts += await asyncio.gather(*jobs[:4]) + await asyncio.gather(*jobs[4:])
+        scheduler.close()
+        return counts
+
+    try:
+        assert asyncio.run(scenario()) == [2] * 7
+        with ThreadPoolExecutor(1) as others:
+            assert others.submit(torch.get_num_threads).result() == 1
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_client_that_leaves_gives_its_place_back() -> None:
