@@ -1,6 +1,7 @@
 """The one place that measures time and counts. Names and labels are those of the design; prefix kdmri_."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -184,6 +185,8 @@ class Observation:
         self.slices = 0
         self.runs: dict[str, Observation] = {}
         self._request = request
+        # A batch may begin in its thread before the event loop has counted the time in the queue.
+        self._counting = threading.Lock()
         # Where spans belong, whichever request's thread they are made in.
         self._trace = context.get_current()
 
@@ -208,7 +211,8 @@ class Observation:
                 self._add("queue", seconds - seconds / company)
 
     def _add(self, stage: StageName, seconds: float) -> None:
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        with self._counting:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
         if self._request:
             self._request._add(stage, seconds)
 
