@@ -218,8 +218,9 @@ def _served(plan: Plan, bundle: Bundle, backend: str, threads: int, folder: Path
             )
     found["start"] = served.starts(folder, plan.starts, **served.settings(threads))
     counts, shape = plan.stack
-    peaks = served.peak_memory(folder, threads, counts, shape)
+    peaks, stages = zip(*served.stacks(folder, threads, counts, shape), strict=True)
     found["memory"] = {f"{n} slices": megabytes for n, megabytes in zip(counts, peaks, strict=True)}
+    found["stack_stages"] = stages[-1]
     found["stack"] = f"{shape[0]} coils, {shape[1]} x {shape[2]}"
     if plan.earlier:
         found["earlier"] = _against_earlier(coils, chosen, folder)

@@ -160,7 +160,10 @@ def _http(found: Found) -> str:
             f"{before} ms: {ratio} times faster.\n"
         )
     memory = ", ".join(f"{label} {megabytes:.0f} MB" for label, megabytes in found["memory"].items())
-    return f"{text}\nPeak memory of the service (VmHWM), {found['stack']}: {memory}.\n"
+    text += f"\nPeak memory of the service (VmHWM), {found['stack']}: {memory}. "
+    seconds = sum(found["stack_stages"].values()) / 1000
+    share = found["stack_stages"]["encode"] / 1000 / seconds
+    return f"{text}The larger one takes {seconds:.1f} s, {share:.2%} of it to encode the answer as HDF5.\n"
 
 
 def _plot(path: Path, found: Found) -> None:

@@ -140,8 +140,11 @@ def earlier(folder: Path) -> Iterator[dict[str, str] | None]:
         subprocess.run(["git", "-C", str(ROOT), "worktree", "remove", "--force", str(tree)], check=True)
 
 
-def peak_memory(folder: Path, threads: int, counts: tuple[int, int], shape: tuple[int, int, int]) -> list[float]:
-    """Megabytes that a service takes at most (VmHWM), a new one for each number of slices of (coil, row, column)."""
+def stacks(
+    folder: Path, threads: int, counts: tuple[int, int], shape: tuple[int, int, int]
+) -> list[tuple[float, dict[str, float]]]:
+    """Megabytes that a service takes at most (VmHWM) and milliseconds of a request's stages, a new service for each
+    number of slices of (coil, row, column)."""
     found = []
     for count in counts:
         path = folder / "stack.h5"
@@ -150,7 +153,8 @@ def peak_memory(folder: Path, threads: int, counts: tuple[int, int], shape: tupl
             with closing(Client(service)) as client:
                 client.send(path.read_bytes())
             status = Path(f"/proc/{service.process.pid}/status").read_text()
-            found.append(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1000)  # type: ignore[index]
+            megabytes = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1000  # type: ignore[index]
+            found.append((megabytes, client.stages))
         path.unlink()
     return found
 

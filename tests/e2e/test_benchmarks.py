@@ -52,7 +52,7 @@ def test_the_benchmark_writes_its_page_and_keeps_the_text_around(tmp_path: Path)
             assert {f"{engine} student", f"{engine} teacher"} <= set(times)
         assert all(0 < time["low"] <= time["median"] <= time["high"] for time in times.values())
     asked, _, _ = text.partition("## Milliseconds")
-    for row in ("both on onnxruntime", "GEMM peak", "one client", "throughput", "start to ready", "peak memory"):
+    for row in ("both on onnxruntime", "GEMM peak", "one client", "batches of 8", "start to ready", "peak memory"):
         assert row in asked
     assert (tmp_path / "performance" / "times.png").stat().st_size > 10_000
 
