@@ -1,12 +1,15 @@
 """Scores on raw k-space, which no network was trained on: genuine phase, noise and coils.
 
-Fully sampled scans lose lines to `kdmri undersample`'s random masks. Compressed sensing by BART is held alongside where
-`bart` is installed: at the regularisation that serves it best on each scan, chosen with the truth at hand.
+Fully sampled scans lose lines to `kdmri undersample`'s random masks, as they are and with strong noise added.
+Compressed sensing by BART is held alongside where `bart` is installed: at the regularisation that serves it best on
+each scan, chosen with the truth at hand.
 """
 
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,6 +29,9 @@ from training.evaluate import ACCELERATIONS, Score, score
 SCANS = ("brain_sagittal_1ch", "brain_16ch")
 SEEDS = range(5)
 REGULARISATIONS = (0.001, 0.005, 0.01, 0.03)
+NOISES = (0.0, 0.1)
+"""Standard deviations of what is added to a sample's real part and to its imaginary part, as shares of the bright
+tissue (the 99.5th percentile of the image)."""
 
 
 def evaluate(models: list[Model], data: Path) -> Iterator[Score]:
@@ -33,17 +39,24 @@ def evaluate(models: list[Model], data: Path) -> Iterator[Score]:
     for name in SCANS:
         full = formats.read(data / "kspace" / f"{name}.h5")
         truth = zero_filled(full).pixels
-        for acceleration in ACCELERATIONS:
-            for seed in SEEDS:
-                kept = undersampled(full, acceleration, seed=seed)
-                answers = {"zero-filled": zero_filled(kept).pixels}
-                answers |= {model.manifest.role: Reconstructor(model).reconstruct(kept).pixels for model in models}
-                if shutil.which("bart"):
-                    answers["BART"] = min(
-                        (bart(kept, r) for r in REGULARISATIONS), key=lambda x: np.linalg.norm(x - truth)
-                    )
-                for method, image in answers.items():
-                    yield score("raw k-space", method, name, f"seed {seed}", f"{acceleration}x", truth, image)
+        for acceleration, noise, seed in product(ACCELERATIONS, NOISES, SEEDS):
+            condition = f"{acceleration}x, {noise:.0%} noise" if noise else f"{acceleration}x"
+            measured = noisy(full, noise * float(np.percentile(truth, 99.5)), seed)
+            kept = undersampled(measured, acceleration, seed=seed)
+            answers = {"zero-filled": zero_filled(kept).pixels}
+            answers |= {model.manifest.role: Reconstructor(model).reconstruct(kept).pixels for model in models}
+            if shutil.which("bart"):
+                tried = (bart(kept, regularisation) for regularisation in REGULARISATIONS)
+                answers["BART"] = min(tried, key=lambda image: float(np.linalg.norm(image - truth)))
+            for method, image in answers.items():
+                yield score("raw k-space", method, name, f"seed {seed}", condition, truth, image)
+
+
+def noisy(kspace: KSpace, deviation: float, seed: int) -> KSpace:
+    """K-space with complex white noise added, `deviation` in each part, equal in every coil."""
+    real, imaginary = np.random.default_rng([seed, 1]).standard_normal((2, *kspace.samples.shape), dtype=np.float32)
+    samples = kspace.samples + np.float32(deviation) * (real + 1j * imaginary)
+    return replace(kspace, samples=samples.astype(np.complex64))
 
 
 def bart(kspace: KSpace, regularisation: float) -> np.ndarray:
