@@ -76,14 +76,18 @@ def evaluate(
     what those experiments trained, write tables, paired gains and figures, and the page OUTPUT.md over them.
     """
     if recipe:
+        from kdmri.bundle import ROLES, choose, load_all
         from kdmri.errors import InvalidRequest
+        from kdmri.runtime.model import load_model
         from training import recipe as recipes
         from training import results
 
         experiments = [recipes.load(name) for name in recipe]
         if others := [chosen.file for chosen in experiments if not chosen.experiment]:
             raise InvalidRequest(f"expected recipes of experiments, got {', '.join(others)}")
-        results.write(experiments, data, runs, output, split)
+        bundles = load_all(models)
+        served = [load_model(choose(bundles, "reconstruction", role=role)) for role in ROLES]
+        results.write(experiments, data, runs, output, split, served)
         typer.echo(f"{len(recipe)} experiments -> {output}.md")
     else:
         _evaluate_bundles(output, data, models, split)

@@ -5,7 +5,7 @@ Every method gets the same measurements: masks are drawn from the slice's number
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,11 +14,13 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 from scipy import stats
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdmri import metrics
 from kdmri.fourier import fft2c, ifft2c
 from kdmri.resampling import downsample, upsample
+from kdmri.runtime import Reconstructor
+from kdmri.runtime.model import Model
 from kdmri.sampling import variable_density_mask
 from kdmri.scaling import intensity_scale
 from training.data import Undersampling, load_volume
@@ -63,7 +65,7 @@ class Measured:
         return self._image(self.inputs[0])
 
     @torch.no_grad()
-    def restored(self, network: nn.Module) -> Volume:
+    def restored(self, network: Callable[..., Tensor]) -> Volume:
         """What a network makes of it, in the volume's units."""
         parts = zip(*(tensor.split(TOGETHER) for tensor in self.inputs), strict=True)
         return self._image(torch.cat([network(*part) for part in parts]))
@@ -111,14 +113,31 @@ def volumes(experiment: Experiment, data: Path, split: str) -> Iterator[tuple[st
         yield file.name.removesuffix(".nii.gz"), volume[experiment.every // 2 :: experiment.every]
 
 
-def scores(recipe: Recipe, experiment: Experiment, data: Path, runs: Path, split: str) -> list[Result]:
-    """All networks of an experiment that were trained, and the baseline. Scores are kept beside each one's weights."""
+def scores(
+    recipe: Recipe, experiment: Experiment, data: Path, runs: Path, split: str, served: Sequence[Model] = ()
+) -> list[Result]:
+    """All networks of an experiment that were trained, and the baseline. Scores are kept beside each one's weights.
+
+    `served`: models for reconstruction, trained on other measurements, held against these here.
+    """
     baseline = Trained("zero-filled", recipe.seed, ())
     done = _kept(baseline, runs / recipe.run / f"{split}.csv", recipe, experiment, data, split)
     for trained in networks(recipe, experiment, runs):
         if trained.weights.exists():
             done += _kept(trained, trained.weights.with_name(f"{split}.csv"), recipe, experiment, data, split)
+    for model in served if recipe.task == "reconstruction" else ():
+        product = Trained(f"served {model.manifest.role}", recipe.seed, ())
+        done += _scored(product, _as_network(model), recipe, experiment, data, split)
     return done
+
+
+def _as_network(model: Model) -> Callable[..., Tensor]:
+    """A served model that is called as DCCNN is."""
+
+    def network(zero_filled: Tensor, mask: Tensor, sensitivities: Tensor) -> Tensor:
+        return Reconstructor(model).cascades(fft2c(zero_filled)[:, None], mask, sensitivities)
+
+    return network
 
 
 def _kept(trained: Trained, file: Path, recipe: Recipe, experiment: Experiment, data: Path, split: str) -> list[Result]:
@@ -129,7 +148,12 @@ def _kept(trained: Trained, file: Path, recipe: Recipe, experiment: Experiment, 
 
 
 def _scored(
-    trained: Trained, network: nn.Module | None, recipe: Recipe, experiment: Experiment, data: Path, split: str
+    trained: Trained,
+    network: Callable[..., Tensor] | None,
+    recipe: Recipe,
+    experiment: Experiment,
+    data: Path,
+    split: str,
 ) -> Iterator[Result]:
     column = recipe.name.removeprefix("reproduction-")
     for volume, truth in volumes(experiment, data, split):

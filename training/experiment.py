@@ -51,6 +51,8 @@ TITLES = {
     "cascades": "imitation in every cascade (not the paper's)",
     "inherited": "teacher's outer convolutions + hints (not the paper's)",
     "outer": "teacher's outer convolutions alone (not the paper's)",
+    "served teacher": "the teacher that is served",
+    "served student": "the student that is served",
 }
 
 

@@ -6,6 +6,7 @@ from statistics import mean, pstdev
 
 import torch
 
+from kdmri.runtime.model import Model
 from training import pictures
 from training.comparison import Gain, Result, gains, read_results, scores, write_csv
 from training.experiment import METHODS, TITLES, networks
@@ -39,6 +40,9 @@ against them.
   to the teacher's. "Outer convolutions" begins with the teacher's first and last convolution of every cascade (after
   SFT-KD-Recon); its hints are the features before the last, where the student has had one convolution in between and
   the teacher three; "alone" is the same beginning without distillation.
+- **What is served** ({served}) was trained longer, on all anatomies at once, on images with phase, noise and one or
+  several coils. It does not know that the images here are real, which halves what there is to find, and ends below
+  this page's teacher; on images with phase that teacher is of no use ([decision 9](decisions/0009-served-students.md)).
 - **Scores.** PSNR and SSIM of a volume, data range its maximum; mean ± standard deviation over volumes, where there
   are several. Slices scored: {every}. The last weights count: nothing was chosen on validation or test data.
 
@@ -68,9 +72,14 @@ All methods, mean gain over the plain student in dB; in bold where the 95% inter
 """
 
 
-def write(recipes: Sequence[Recipe], data: Path, runs: Path, folder: Path, split: str) -> None:
-    """folder/reproduction.csv, folder/reproduction_gains.csv, figures, and the page <folder>.md over them."""
-    results = [result for recipe in recipes for result in scores(recipe, recipe.experiment, data, runs, split)]
+def write(
+    recipes: Sequence[Recipe], data: Path, runs: Path, folder: Path, split: str, served: Sequence[Model] = ()
+) -> None:
+    """folder/reproduction.csv, folder/reproduction_gains.csv, figures, and the page <folder>.md over them.
+
+    `served`: of `comparison.scores`.
+    """
+    results = [result for recipe in recipes for result in scores(recipe, recipe.experiment, data, runs, split, served)]
     write_csv(results, folder / "reproduction.csv")
     results = read_results(folder / "reproduction.csv")
     gained = gains(results)
@@ -82,6 +91,7 @@ def write(recipes: Sequence[Recipe], data: Path, runs: Path, folder: Path, split
         recipes=" ".join(Path(recipe.file).stem for recipe in recipes),
         folder=folder.name,
         path=folder,
+        served=", ".join(model.manifest.reference for model in served) or "no model",
         sizes="; ".join(dict.fromkeys(_sizes(recipe) for recipe in recipes)),
         every=", ".join(_every(recipe) for recipe in recipes),
         scores="\n\n".join(score_table([r for r in whole if r.column == column]) for column in _columns(whole)),

@@ -11,8 +11,11 @@ from lightning.fabric import Fabric
 from numpy.testing import assert_allclose
 from scipy import stats
 
+from kdmri import MODELS
+from kdmri.bundle import choose, load_all
 from kdmri.fourier import fft2c
 from kdmri.metrics import psnr
+from kdmri.runtime.model import load_model
 from tests.training.experiments import write_data, write_recipe
 from training import experiment, results
 from training import recipe as recipes
@@ -51,12 +54,15 @@ def test_students_are_trained_scored_and_shown(shipped: str, tmp_path: Path, fab
     recipe = small(tmp_path, shipped)
     run(recipe, tmp_path, fabric)
     folder = tmp_path / "results"
-    results.write([recipe], tmp_path, tmp_path / "runs", folder, "test")
+    served = load_model(choose(load_all(MODELS), "reconstruction"))
+    results.write([recipe], tmp_path, tmp_path / "runs", folder, "test", [served])
     with (folder / "reproduction.csv").open() as file:
         rows = list(csv.DictReader(file))
-    count = len(networks(recipe, recipe.experiment, tmp_path / "runs")) + 1
+    outside = ["zero-filled", *(["served student"] if recipe.task == "reconstruction" else [])]
+    assert f"({served.manifest.reference}) was trained longer" in (tmp_path / "results.md").read_text()
+    count = len(networks(recipe, recipe.experiment, tmp_path / "runs")) + len(outside)
     assert len(rows) == 2 * count * len(conditions(recipe)), "two volumes for each network and for the baseline"
-    assert {row["method"] for row in rows} == {"zero-filled", "teacher", *recipe.experiment.methods}
+    assert {row["method"] for row in rows} == {"teacher", *outside, *recipe.experiment.methods}
     page = (tmp_path / "results.md").read_text()
     assert "{" not in page
     for method in recipe.experiment.methods:
@@ -66,7 +72,7 @@ def test_students_are_trained_scored_and_shown(shipped: str, tmp_path: Path, fab
         assert f"results/{file.name}" in page
     assert len(list(folder.glob("*.png"))) == 2
     before = (folder / "reproduction.csv").read_text()
-    results.write([recipe], tmp_path, tmp_path / "runs", folder, "test")
+    results.write([recipe], tmp_path, tmp_path / "runs", folder, "test", [served])
     assert (folder / "reproduction.csv").read_text() == before
 
 
