@@ -26,8 +26,9 @@ def run(recipe: Recipe, data: Path, runs: Path, fabric: Fabric) -> tuple[nn.Modu
 
 
 def weights(run: Path, role: Role) -> dict[str, Tensor]:
-    """The weights of a run that scored best on validation."""
-    best: dict[str, Tensor] = torch.load(run / role / "best.pt", map_location="cpu", weights_only=True)["network"]
+    """The weights of a run that scored best on validation; of a student that had no teacher yet, those of `plain`."""
+    stage = "plain" if role == "student" and not (run / role).exists() else role
+    best: dict[str, Tensor] = torch.load(run / stage / "best.pt", map_location="cpu", weights_only=True)["network"]
     return best
 
 

@@ -52,6 +52,19 @@ def test_a_student_may_learn_from_the_truth_before_it_learns_from_its_teacher(
     assert list(dict.fromkeys(entry["stage"] for entry in log)) == ["plain", "student"]
 
 
+@pytest.mark.parametrize("tiny", ["reconstruction_base"], indirect=True)
+def test_a_student_goes_on_from_one_that_had_no_teacher(
+    tiny: Recipe, fabric: Fabric, slices: Slices, tmp_path: Path
+) -> None:
+    first = replace(tiny, steps={"teacher": 0, "plain": 3, "attention": 0, "student": 0})
+    _, plain = running.run(first, tmp_path, tmp_path, fabric)
+    idle = {"teacher": 0, "attention": 0, "student": 0}
+    second = replace(tiny, version="9", start={"student": first.run}, steps=idle)
+    _, student = running.run(second, tmp_path, tmp_path, fabric)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(student.state_dict()[name], value)
+
+
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     tiny: Recipe, fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
