@@ -46,8 +46,8 @@ class PlanesLast(nn.Module):
         self.denoiser = denoiser
 
     def forward(self, image: Float[Tensor, "batch row column plane"]) -> Float[Tensor, "batch row column plane"]:
-        """The denoised planes."""
-        return self.denoiser(image.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        """The denoised planes. Their sum is made as they lie: OpenVINO takes eight times as long for it otherwise."""
+        return image + self.denoiser.detail(image.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def export_network(network: nn.Module, folder: Path) -> None:

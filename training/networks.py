@@ -24,7 +24,7 @@ class Denoiser(nn.Module):
     def __init__(self, *, planes: int, convolutions: int, channels: int, fold: int = 1) -> None:
         super().__init__()
         self.planes, self.fold = planes, fold
-        first = nn.Conv2d(planes, channels, 3 * fold, stride=fold, padding=fold)
+        first = nn.Conv2d(planes, channels, 3 * fold, stride=fold, padding=1 if fold == 1 else 0)
         inner = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(convolutions - 2)]
         last = nn.Conv2d(channels, planes * fold**2, 3, padding=1)
         self.convolutions = nn.ModuleList([first, *inner, last])
@@ -37,17 +37,21 @@ class Denoiser(nn.Module):
 
     def forward(self, image: Float[Tensor, "batch plane row column"]) -> Float[Tensor, "batch plane row column"]:
         """The denoised image."""
+        return image + self.detail(image).to(image.dtype)
+
+    def detail(self, image: Float[Tensor, "batch plane row column"]) -> Float[Tensor, "batch plane row column"]:
+        """What is added to the image."""
         hidden = image
         if self.fold > 1:
-            # Sizes that `fold` does not divide are filled up with zeros, as convolutions see the outside anyway.
-            hidden = pad(image, (0, self.fold - 1, 0, self.fold - 1))
+            # One pixel of the coarser grid on every side, and where `fold` does not divide a size what is short of it.
+            hidden = pad(image, (self.fold, 2 * self.fold - 1) * 2)
         for convolution in self.convolutions[:-1]:
             hidden = torch.relu(convolution(hidden))
         detail = self.convolutions[-1](hidden)
         if self.fold > 1:
             rows, columns = image.shape[-2:]
             detail = pixel_shuffle(detail, self.fold)[..., :rows, :columns]
-        return image + detail.to(image.dtype)
+        return detail
 
 
 class DCCNN(nn.Module):
