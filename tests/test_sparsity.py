@@ -10,7 +10,7 @@ from kdmri.coils import combine, expand
 from kdmri.consistency import fft_order
 from kdmri.fourier import fft2c, ifft2c
 from kdmri.records import KSpace
-from kdmri.sparsity import KNEE, LEAST, LEVELS, PER_NOISE, _denoised, _haar, _unhaar, sparse_fit
+from kdmri.sparsity import KNEE, LEAST, LEVELS, PER_NOISE, TRUSTED, _denoised, _haar, _unhaar, sparse_fit
 from tests.scans import maps, phantom, scan
 
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -61,17 +61,19 @@ def test_wavelets_are_an_orthonormal_change_of_basis(rows: int, columns: int, se
 @given(SHAPES, st.integers(0, 40), st.integers(0, 99))
 def test_without_a_threshold_nothing_changes(shape: tuple[int, int], turn: int, seed: int) -> None:
     image = noise(2, *shape, seed=seed)
-    assert_allclose(_denoised(image, image, torch.zeros(2, 1, 1), turn=turn), image, atol=1e-5)
+    nothing, knee = torch.zeros(2, 1, 1), torch.full((2, 1, 1), KNEE)
+    assert_allclose(_denoised(image, image, nothing, knee, turn=turn), image, atol=1e-5)
 
 
-@given(st.floats(0.01, 2), st.integers(0, 99))
-def test_what_a_guide_shows_is_shrunk_less(threshold: float, seed: int) -> None:
-    """Exactly: soft thresholds t KNEE / (KNEE + |guide's wavelet|)."""
+@given(st.floats(0.01, 2), st.floats(0.01, 9), st.integers(0, 99))
+def test_what_a_guide_shows_is_shrunk_less(threshold: float, knee: float, seed: int) -> None:
+    """Exactly: soft thresholds t k / (k + |guide's wavelet|)."""
     image, guide = noise(1, 16, 16, seed=seed), noise(1, 16, 16, seed=seed + 1)
     turn = 16  # no shift
-    found = wavelets(_denoised(image, guide, torch.full((1, 1, 1), threshold), turn=turn))
+    given = (torch.full((1, 1, 1), number) for number in (threshold, knee))
+    found = wavelets(_denoised(image, guide, *given, turn=turn))
     for after, before, shown in zip(found, wavelets(image), wavelets(guide), strict=True):
-        kept = (before.abs() - threshold * KNEE / (KNEE + shown.abs())).clamp(min=0)
+        kept = (before.abs() - threshold * knee / (knee + shown.abs())).clamp(min=0)
         assert_allclose(after, kept * before / before.abs(), atol=1e-5)
 
 
@@ -135,3 +137,12 @@ def test_slices_do_not_see_each_other() -> None:
         part = slice(number, number + 1)
         alone = sparse_fit(zero_filled[part], pattern, sensitivities, noise=deviations[part])
         assert_allclose(together[part], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("deviation", [0.01, 0.3])
+def test_a_guide_is_trusted_as_far_as_there_is_little_noise(deviation: float) -> None:
+    """A guide of noise alone: where there is much noise it changes next to nothing, where there is little it does."""
+    measured = scan(phantom(64, 64), coils=COILS, acceleration=4, noise=deviation)
+    alone, misled = fitted(measured, deviation), fitted(measured, deviation, guide=noise(1, 64, 64, seed=5))
+    change = torch.linalg.vector_norm(misled - alone) / torch.linalg.vector_norm(alone)
+    assert change < 0.01 if deviation > TRUSTED else change > 0.03, change
