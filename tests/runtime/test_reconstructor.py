@@ -44,7 +44,7 @@ def test_units_do_not_matter(reconstructor: Reconstructor, unit: float, coils: i
     rescaled = replace(scanned, samples=(scanned.samples * unit).astype(np.complex64))
     image, other = (reconstructor.reconstruct(k).pixels for k in (scanned, rescaled))
     # With several coils what single precision rounds goes through tens of steps with thresholds: 5e-5 to 1e-4.
-    assert_allclose(other / unit, image, atol=(1e-5 if coils == 1 else 5e-4) * image.max())
+    assert_allclose(other / unit, image, atol=(1e-5 if coils == 1 else 3e-4) * image.max())
 
 
 def test_slices_do_not_see_each_other(reconstructor: Reconstructor) -> None:
