@@ -37,7 +37,7 @@ class Manifest(BaseModel):
     task: Task
     role: Role
     architecture: dict[str, int]
-    """cascades, convolutions, channels."""
+    """cascades, convolutions, channels; where the network has them, fold and shared (training.networks)."""
     parameters: int
     inputs: dict[str, str]
     """Shape and type of every graph input, and what it means."""
