@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from training.data import Slices
 from training.fit import fit
-from training.losses import attention_loss, distillation_loss
+from training.losses import DISTANCES, attention_loss, distillation_loss
 from training.networks import features
 from training.recipe import Recipe, Role
 from training.report import Report
@@ -33,7 +33,8 @@ class Lessons:
         with torch.no_grad(), self.fabric.autocast():
             taught = self.teacher(*batch.inputs())
         answer = trained(*batch.inputs())
-        return distillation_loss(answer, taught, batch.target, imitation=self.recipe.distillation["imitation"])
+        imitation, distance = self.recipe.distillation["imitation"], DISTANCES[self.recipe.loss]
+        return distillation_loss(answer, taught, batch.target, imitation=imitation, distance=distance)
 
     def inside(
         self, loss: Callable[[Any, Any], Tensor], watch: Callable[[nn.Module, Role], AbstractContextManager[Any]]

@@ -121,7 +121,7 @@ def run(recipe: Recipe, experiment: Experiment, data: Path, runs: Path, fabric: 
                 )
         return network
 
-    taught = learn(teacher, untrained(recipe, teacher.method, teacher.seed), [fidelity], first=1)
+    taught = learn(teacher, untrained(recipe, teacher.method, teacher.seed), [fidelity(recipe)], first=1)
     offered = _objectives(Lessons(recipe, taught, fabric))
     for student in students:
         network = untrained(recipe, student.method, student.seed)
@@ -143,7 +143,7 @@ def _inherit(student: nn.Module, teacher: nn.Module) -> None:
 def _objectives(lessons: Lessons) -> dict[str, Objective]:
     layer = lessons.layer
     return {
-        "fidelity": fidelity,
+        "fidelity": fidelity(lessons.recipe),
         "imitation": lessons.imitation,
         "attention": lessons.attention(),
         "hints": lessons.inside(hint_loss, lambda network, role: features(network, layer(role))),

@@ -100,6 +100,23 @@ class VDSR(nn.Module):
         return self.cascades[0](planes).squeeze(1)
 
 
+def deepened(weights: dict[str, Tensor], cascades: int) -> dict[str, Tensor]:
+    """Weights of a DCCNN, as those of one of more cascades that answers the same (after Chen et al. 2016, Net2Net).
+
+    New cascades have the convolutions of the last one, but add nothing: what agrees with the data stays as it is.
+    """
+    weights = dict(weights)
+    known = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("cascades."))
+    of_last = {name: value for name, value in weights.items() if name.startswith(f"cascades.{known - 1}.")}
+    output = max(int(name.split(".")[3]) for name in of_last)
+    for number in range(known, cascades):
+        for name, value in of_last.items():
+            _, _, convolutions, convolution, kind = name.split(".")
+            grown = torch.zeros_like(value) if int(convolution) == output else value
+            weights[f"cascades.{number}.{convolutions}.{convolution}.{kind}"] = grown
+    return weights
+
+
 @contextmanager
 def features(network: nn.Module, layer: int) -> Iterator[list[Feature]]:
     """What convolution number `layer` (from 1) of every cascade answers, after its ReLU, in each call made inside."""

@@ -60,6 +60,8 @@ class Recipe:
     """learning_rate, of Adam at its peak."""
     start: dict[str, str] = field(default_factory=dict)
     """By role, the run <name>-<version> whose weights this one goes on from; from scratch without."""
+    loss: Literal["l1", "log_l1"] = "l1"
+    """Distance from the truth and from the teacher's answer (training.losses.DISTANCES)."""
     experiment: Experiment | None = None
     """Where students are compared, not shipped."""
 

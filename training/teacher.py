@@ -19,7 +19,7 @@ from training.data import (
     undersampled_batch,
 )
 from training.fit import fit
-from training.losses import l1
+from training.losses import DISTANCES
 from training.recipe import Recipe
 from training.report import Report
 
@@ -53,9 +53,10 @@ def validation_score(recipe: Recipe, slices: Slices, device: torch.device) -> Ca
     return score
 
 
-def fidelity(trained: nn.Module, batch: Any) -> Tensor:
+def fidelity(recipe: Recipe) -> Callable[[nn.Module, Any], Tensor]:
     """Distance from the truth."""
-    return l1(trained(*batch.inputs()), batch.target)
+    distance = DISTANCES[recipe.loss]
+    return lambda trained, batch: distance(trained(*batch.inputs()), batch.target)
 
 
 def supervise(
@@ -65,7 +66,7 @@ def supervise(
     with Report(folder.name, folder.parent / "log.jsonl") as report:
         fit(
             network,
-            fidelity,
+            fidelity(recipe),
             examples(recipe, train, 1, fabric.device),
             validation_score(recipe, validation, fabric.device),
             steps=steps,

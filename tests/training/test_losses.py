@@ -14,6 +14,7 @@ from training.losses import (
     flow_loss,
     hint_loss,
     l1,
+    log_l1,
     similarity_loss,
 )
 
@@ -34,9 +35,28 @@ def test_imitation_weighs_as_much_as_fidelity(imitation: float, seed: int) -> No
     )
 
 
+@given(st.floats(0.1, 10), st.integers(0, 99))
+def test_a_share_less_error_counts_alike_on_every_image(strength: float, seed: int) -> None:
+    """However far off each image of the batch is."""
+    _, error, target = images(seed)
+    error = error * torch.tensor([1.0, strength])[:, None, None]
+    gains = []
+    for better in ([0.8, 1.0], [1.0, 0.8]):
+        share = torch.tensor(better)[:, None, None]
+        gains.append(log_l1(target + error, target) - log_l1(target + share * error, target))
+    torch.testing.assert_close(gains[0], gains[1], rtol=0.02, atol=0)
+    torch.testing.assert_close(gains[0], -torch.tensor(0.8).log() / 2, rtol=0.02, atol=0)
+
+
+def test_air_that_is_right_weighs_nothing() -> None:
+    air = torch.zeros(2, 8, 6, dtype=torch.complex64, requires_grad=True)
+    log_l1(air, torch.zeros(2, 8, 6)).backward()
+    assert torch.equal(air.grad, torch.zeros_like(air))
+
+
 def test_no_gradient_reaches_the_teacher() -> None:
     student, teacher, target = (image.requires_grad_() for image in images(0))
-    distillation_loss(student, teacher, target, imitation=0.5).backward()
+    distillation_loss(student, teacher, target, imitation=0.5, distance=log_l1).backward()
     assert student.grad is not None
     assert teacher.grad is None
 

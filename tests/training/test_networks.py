@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import conv2d, pixel_shuffle, pixel_unshuffle
 
 from training import recipe as recipes
-from training.networks import DCCNN, Denoiser, cascade_images, features, flows, parameters
+from training.networks import DCCNN, Denoiser, cascade_images, deepened, features, flows, parameters
 from training.recipe import RECIPES
 
 
@@ -51,6 +51,21 @@ def test_shared_cascades_differ_in_their_outer_convolutions_alone() -> None:
     assert d is not h
     outer, inner = 2 * 8 * 9 + 8 + 8 * 2 * 9 + 2, 2 * (8 * 8 * 9 + 8)
     assert parameters(network) == 3 * outer + inner
+
+
+@pytest.mark.parametrize(("fold", "shared"), [(1, False), (2, True)])
+def test_more_cascades_answer_the_same_until_they_learn(fold: int, shared: bool) -> None:
+    size = {"convolutions": 4, "channels": 8, "fold": fold, "shared": shared}
+    network, deeper = DCCNN(cascades=2, **size), DCCNN(cascades=5, **size)
+    for denoiser in network.cascades:
+        torch.nn.init.normal_(denoiser.convolutions[-1].weight, std=0.1)
+    deeper.load_state_dict(deepened(network.state_dict(), 5))
+    mask = (torch.rand(1, 1, 1, 12) < 0.5).float().expand(1, 1, 10, 12)
+    image = torch.fft.ifft2(torch.fft.ifftshift(mask[0]) * torch.randn(1, 10, 12, dtype=torch.complex64))
+    sensitivities = torch.ones_like(image[:, None])
+    torch.testing.assert_close(deeper(image, mask, sensitivities), network(image, mask, sensitivities))
+    deeper(image, mask, sensitivities).abs().sum().backward()
+    assert all(denoiser.convolutions[-1].weight.grad.abs().sum() > 0 for denoiser in deeper.cascades), "they can learn"
 
 
 def test_features_are_those_of_the_layer_after_its_relu() -> None:

@@ -65,6 +65,18 @@ def test_a_student_goes_on_from_one_that_had_no_teacher(
         torch.testing.assert_close(student.state_dict()[name], value)
 
 
+@pytest.mark.parametrize("tiny", ["reconstruction_base"], indirect=True)
+def test_a_student_grows_by_cascades(tiny: Recipe, fabric: Fabric, tmp_path: Path) -> None:
+    running.run(tiny, tmp_path, tmp_path, fabric)
+    idle = {"teacher": 0, "attention": 0, "student": 0}
+    size = {**tiny.student, "cascades": 4}
+    larger = replace(tiny, version="9", start={"student": tiny.run}, steps=idle, student=size)
+    _, student = running.run(larger, tmp_path, tmp_path, fabric)
+    assert len(student.cascades) == 4
+    for name, value in weights(tmp_path / tiny.run, "student").items():
+        torch.testing.assert_close(student.state_dict()[name], value)
+
+
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     tiny: Recipe, fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
