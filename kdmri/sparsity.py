@@ -25,12 +25,15 @@ image guides the next. Of a phantom at every 4th line 30 steps leave ghosts of 1
 (docs/decisions/0007)."""
 LEVELS = 4
 """Scales of the wavelets: the coarsest are 16 pixels wide."""
-PER_NOISE = 0.7
+PER_NOISE = 1.5
 """The threshold of a wavelet that the guide lacks, in standard deviations of the noise in a sample."""
 LEAST = 1e-3
 """The threshold without noise, as a share of the bright tissue: sensitivities are never exact."""
-KNEE = 0.1
+KNEE = 0.03
 """A wavelet of the guide as large as this, as a share of the bright tissue, halves its threshold."""
+BEGINNING, SHRINKING = 20, 0.8
+"""How much larger thresholds are at first, and what is left of that after each step: small ones let an image change
+only little in a step, and little noise would need twice as many (Hale et al. 2008, continuation)."""
 TRUSTED = 0.04
 """Noise that doubles the knee, in standard deviations of a sample: cascades multiply it where coils hardly tell pixels
 apart, and at twice as much the guide shows more noise than tissue. Trusted without a limit, it left 16 coils with 10%
@@ -49,7 +52,8 @@ def sparse_fit(
 
     t_i = t k / (k + |(W guide)_i|), as in reweighted l1 (Candes et al. 2008); t and k go with the noise. Found by
     the proximal optimised gradient method (Taylor et al. 2017), in two thirds of FISTA's steps, all of length 1 since
-    |A| <= 1. Finally what was measured is put back: it costs no noise but its own, and undoes what the wavelets took.
+    |A| <= 1, with thresholds that shrink to t_i from step to step. Finally what was measured is put back: it costs no
+    noise but its own, and undoes what the wavelets took.
 
     Args:
         zero_filled: A^H y, in units where bright tissue is about 1 (`scaling`).
@@ -92,7 +96,8 @@ def _minimised(
             + last / momentum * (gradient_step - image)
             + (last - 1) / (last_length * momentum) * (extrapolated - image)
         )
-        image = _denoised(extrapolated, guide, length * threshold, knee, turn=step)
+        larger = 1 + BEGINNING * SHRINKING**step
+        image = _denoised(extrapolated, guide, length * larger * threshold, knee, turn=step)
     return image
 
 

@@ -88,7 +88,7 @@ def test_a_scan_without_noise_is_found(shape: tuple[int, int], acceleration: flo
 
 def test_the_sum_of_misfit_and_wavelets_comes_down() -> None:
     """Below that of the truth, of the zero-filled image and of nothing; the shifts take turns, hence a little room."""
-    measured, deviation = scan(phantom(64, 64), coils=COILS, acceleration=3, noise=0.05), 0.05
+    measured, deviation = scan(phantom(64, 64), coils=COILS, acceleration=3, noise=0.02), 0.02
     full = scan(phantom(64, 64), coils=COILS)
     truth = (ifft2c(torch.from_numpy(full.samples)) * maps(COILS, 64, 64).conj()).sum(dim=1)
     zero_filled = (ifft2c(torch.from_numpy(measured.samples)) * maps(COILS, 64, 64).conj()).sum(dim=1)
@@ -96,10 +96,20 @@ def test_the_sum_of_misfit_and_wavelets_comes_down() -> None:
     assert least < 1.02 * min(cost(measured, image, PER_NOISE * deviation) for image in (truth, zero_filled, 0 * truth))
 
 
+def test_thresholds_that_shrink_come_closer_in_as_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = phantom(64, 64)
+    measured = scan(image, coils=COILS, acceleration=4)
+    errors = []
+    for beginning in (sparsity.BEGINNING, 0):
+        monkeypatch.setattr(sparsity, "BEGINNING", beginning)
+        errors.append(np.linalg.norm(fitted(measured, 0).abs().numpy() - image))
+    assert errors[0] < 0.9 * errors[1], errors
+
+
 def test_more_noise_leaves_fewer_wavelets_and_more_unexplained() -> None:
     measured = scan(phantom(64, 64), coils=COILS, acceleration=2, noise=0.03)
     size, misfit = zip(
-        *((cost(measured, x, 1), cost(measured, x, 0)) for x in map(fitted, [measured] * 3, [0, 0.02, 0.1])),
+        *((cost(measured, x, 1), cost(measured, x, 0)) for x in map(fitted, [measured] * 3, [0, 0.005, 0.02])),
         strict=True,
     )
     assert sorted(size, reverse=True) == list(size)

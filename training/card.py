@@ -80,12 +80,14 @@ def _simulated_scans(trained: dict[str, Any]) -> list[str]:
     """What training.data.Simulation drew, in words."""
     low, high = trained["accelerations"]
     coils, share = trained["coils"], trained["multi_coil"]
+    steepest = trained.get("steepest_phase", 1)
+    steep = f", up to {steepest:g} times as steep as in the scores below," if steepest > 1 else ""
     return [
         f"acceleration {low:g} to {high:g}: random, equally spaced and variable-density lines around a sampled centre",
         f"{min(trained['columns'])} to {max(trained['columns'])} phase-encode columns",
         f"one coil, or {coils} in {share:.0%} of the batches",
         f"noise with a standard deviation of up to {trained['noise']:g} of the bright tissue",
-        f"a smooth phase with local deviations of up to {trained['phase_ripple']:g} rad",
+        f"a smooth phase{steep} with local deviations of up to {trained['phase_ripple']:g} rad",
         f"coil shading: logarithm of the brightness with a standard deviation of up to {trained['shading']:g}",
     ]
 

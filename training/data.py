@@ -113,6 +113,8 @@ class Simulation:
     """Share of batches with `coils` coils; the others have one."""
     by_volume: bool = False
     """Of Slices.draw."""
+    steepest_phase: float = 1.0
+    """Largest `steepness` of simulate_phase. Most phases are near 1: it is drawn as 1 + (steepest - 1) u^3."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,11 @@ def reconstruction_batch(slices: Slices, simulation: Simulation, rng: Generator)
     coils = simulation.coils if rng.random() < simulation.multi_coil else 1
     maps = torch.stack([simulate_sensitivities(shape, coils, rng) for _ in range(simulation.batch)])
     ripples = [simulation.phase_ripple and simulation.phase_ripple * rng.random() for _ in range(simulation.batch)]
-    phase = torch.stack([simulate_phase(shape, rng, ripple=ripple) for ripple in ripples])
+    beyond = simulation.steepest_phase - 1
+    steepness = 1 + beyond * rng.random(simulation.batch) ** 3 if beyond else [1.0] * simulation.batch
+    phase = torch.stack(
+        [simulate_phase(shape, rng, ripple=r, steepness=s) for r, s in zip(ripples, steepness, strict=True)]
+    )
     masks = torch.stack([_draw_mask(columns, simulation, rng) for _ in range(simulation.batch)])
     deviation = simulation.noise * rng.random(simulation.batch) ** simulation.noise_exponent
     noise = torch.tensor(deviation, dtype=torch.float32)
@@ -246,16 +252,21 @@ def _smooth(shape: tuple[int, int], knots: int, rng: Generator) -> Float[Tensor,
     return interpolate(coarse, shape, mode="bicubic")[0, 0]
 
 
-def simulate_phase(shape: tuple[int, int], rng: Generator, *, ripple: float = 0.0) -> Complex[Tensor, "row column"]:
+def simulate_phase(
+    shape: tuple[int, int], rng: Generator, *, ripple: float = 0.0, steepness: float = 1.0
+) -> Complex[Tensor, "row column"]:
     """exp(i phi) with phi a random polynomial of order 3, as off-resonance and coils make it, and a finer field on top.
 
-    `ripple`: the finer field's standard deviation in radians.
+    Args:
+        ripple: the finer field's standard deviation in radians.
+        steepness: of the polynomial. At 1 most of the field of view keeps its energy within two lines of k-space's
+            centre; gradient echoes near the sinuses lie ten lines off, where few are measured.
     """
     row, column = _grid(shape)
     phi = torch.zeros(shape)
     for i in range(4):
         for j in range(4 - i):
-            phi = phi + float(rng.normal(0, 1.2 if i + j else np.pi)) * row**i * column**j
+            phi = phi + float(rng.normal(0, 1.2 * steepness if i + j else np.pi)) * row**i * column**j
     if ripple:
         phi = phi + ripple * _smooth(shape, RIPPLES, rng)
     return torch.polar(torch.ones(shape), phi)

@@ -85,3 +85,12 @@ def test_simulated_sensitivities_are_normalised_and_smooth(coils: int) -> None:
 
 def test_phase_has_modulus_one() -> None:
     assert_allclose(simulate_phase((9, 12), np.random.default_rng(0)).abs(), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_steep_phase_turns_faster_everywhere(seed: int) -> None:
+    mild, steep = (
+        simulate_phase((64, 64), np.random.default_rng(seed), steepness=steepness) for steepness in (1.0, 3.0)
+    )
+    turns = [(phase[:, 1:] * phase[:, :-1].conj()).angle() for phase in (mild, steep)]
+    assert_allclose(turns[1], 3 * turns[0], atol=1e-4)
