@@ -53,8 +53,8 @@ def export(
         raise InvalidRequest(
             f"expected the recipe of a pair to ship, {wanted.file} is an experiment: kdmri evaluate it"
         )
-    for role in ("teacher", "student"):
-        if not wanted.steps[role]:
+    for role, stages in recipes.STAGES.items():
+        if not any(wanted.steps.get(stage) for stage in stages):
             continue
         bundle = bundles.export(wanted, role, runs, data, models)
         typer.echo(f"{bundle.manifest.reference} -> {bundle.folder}")

@@ -28,7 +28,7 @@ from training.data import load_slices, simulate_phase, simulate_sensitivities
 from training.evaluate import TEST_SET, evaluate, summarise
 from training.networks import Denoiser, parameters
 from training.ranges import intensity_and_contrast
-from training.recipe import Recipe, Role, trained_by
+from training.recipe import STAGES, Recipe, Role, trained_by
 from training.run import weights
 
 OPSET = 18
@@ -148,20 +148,28 @@ def _teacher(recipe: Recipe) -> str:
 
 def _stages(recipe: Recipe, role: Role, runs: Path) -> list[dict[str, Any]]:
     """Steps, seconds and best validation score of each stage that led to the role's weights, from its checkpoints."""
-    names = ("teacher",) if role == "teacher" else ("plain", "attention", "student")
     return [
         _stage(runs / run / name, run, name)
         for run in _runs(recipe, role)
-        for name in names
+        for name in STAGES[role]
         if (runs / run / name / "last.pt").exists()
     ]
 
 
 def _stage(folder: Path, run: str, name: str) -> dict[str, Any]:
-    last = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)
-    figures = {"steps": last["step"], "seconds": round(last["seconds"]), "score": round(float(last["best"]), 4)}
+    last, best = (torch.load(folder / name, map_location="cpu", weights_only=True) for name in ("last.pt", "best.pt"))
+    # Of a run that was stopped, the best weights may be younger than the last checkpoint.
+    steps, score = max(last["step"], best["step"]), round(float(best["score"]), 4)
     recipe = trained_by(run)
-    return {"run": run, "recipe": recipe.file, "seed": recipe.seed, "stage": name, **figures}
+    return {
+        "run": run,
+        "recipe": recipe.file,
+        "seed": recipe.seed,
+        "stage": name,
+        "steps": steps,
+        "seconds": round(last["seconds"]),
+        "score": score,
+    }
 
 
 def check_parity(network: nn.Module, model: Model) -> dict[str, float]:

@@ -13,6 +13,8 @@ from training.networks import DCCNN, VDSR
 
 RECIPES = Path(__file__).parent / "recipes"
 Role = Literal["teacher", "student"]
+STAGES: dict[Role, tuple[str, ...]] = {"teacher": ("teacher",), "student": ("plain", "attention", "student")}
+"""Those that train a role, in order."""
 
 
 @dataclass(frozen=True)

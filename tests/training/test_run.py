@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +15,7 @@ from lightning.fabric import Fabric
 from kdmri import bundle, quality
 from kdmri.runtime.model import load_model
 from tests.scans import phantom
+from training import cli
 from training import export as bundles
 from training import fit as fitting
 from training import run as running
@@ -114,6 +117,28 @@ def test_a_run_goes_on_from_another(tiny: Recipe, fabric: Fabric, tmp_path: Path
         before, after = (weights(tmp_path / recipe.run, role) for recipe in (tiny, onward))
         assert all(torch.equal(before[name], after[name]) for name in before)
     assert not (tmp_path / onward.run / "attention").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "roles"),
+    [
+        ("reconstruction_base", ["teacher", "student"]),
+        ("reconstruction", ["teacher"]),
+        ("reconstruction_student", ["student"]),
+        ("reconstruction_phases", ["student"]),
+    ],
+)
+def test_what_a_recipe_trained_is_exported(recipe: str, roles: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A student that learned from the truth alone, too."""
+    exported: list[str] = []
+
+    def export(wanted: Recipe, role: str, *folders: Path) -> Any:
+        exported.append(role)
+        return SimpleNamespace(manifest=SimpleNamespace(reference=f"{wanted.name}-{role}"), folder=folders[-1])
+
+    monkeypatch.setattr(bundles, "export", export)
+    cli.export(Path(recipe))
+    assert exported == roles
 
 
 def test_an_export_is_a_bundle_that_answers_as_its_network(
