@@ -18,7 +18,8 @@ from kdmri.consistency import normal
 Image = Complex[Tensor, "batch row column"]
 
 STEPS = 30
-"""Of the optimised gradient method. On raw data of 16 coils at 4x 20 steps cost 0.4 dB, and 10 more gain 0.1."""
+"""Of the optimised gradient method. With 0.2% of noise at 4x 20 steps cost 0.6 dB, and 10 more gain 0.1 (validation
+volumes with 16 simulated coils, a trial); with steep phases more would gain more (docs/decisions/0007)."""
 ROUNDS_WITHOUT_CENTRE = (60, 30, 30, 30)
 """Steps where the lowest frequencies are aliased too, so that the network's image is little of a guide: each round's
 image guides the next. Of a phantom at every 4th line 30 steps leave ghosts of 17%, 80 of 2.4%, these of 0.9%

@@ -55,6 +55,7 @@ def test_shared_cascades_differ_in_their_outer_convolutions_alone() -> None:
 
 @pytest.mark.parametrize(("fold", "shared"), [(1, False), (2, True)])
 def test_more_cascades_answer_the_same_until_they_learn(fold: int, shared: bool) -> None:
+    torch.manual_seed(0)
     size = {"convolutions": 4, "channels": 8, "fold": fold, "shared": shared}
     network, deeper = DCCNN(cascades=2, **size), DCCNN(cascades=5, **size)
     for denoiser in network.cascades:
