@@ -28,6 +28,8 @@ RIPPLES = 16
 """Knots along each axis of the field by which the phase departs from a smooth one."""
 SHADES = 4
 """And of the field by which coils shade the image."""
+AIR = 0.1
+"""Mean of a column, as a share of the brightest one's, below which it shows no patient."""
 ISOTROPIC = 1.3
 """Longest over shortest side of voxels that are sliced in all planes."""
 
@@ -115,6 +117,10 @@ class Simulation:
     """Of Slices.draw."""
     steepest_phase: float = 1.0
     """Largest `steepness` of simulate_phase. Most phases are near 1: it is drawn as 1 + (steepest - 1) u^3."""
+    close: float = 0.0
+    """Share of images whose field of view ends where the patient does, as `closer` makes it."""
+    gamma: float = 0.0
+    """Largest logarithm of the power that an image is raised to, either way: fat far brighter than all else, or not."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +161,12 @@ def reconstruction_batch(slices: Slices, simulation: Simulation, rng: Generator)
     columns = int(rng.choice(simulation.columns))
     shape = (simulation.pixels // columns // 8 * 8, columns)
     evenly = simulation.by_volume
-    views = [_view(slices.draw(rng, by_volume=evenly), shape, rng) for _ in range(simulation.batch)]
+    close, gamma = simulation.close, simulation.gamma
+    views = [_view(slices.draw(rng, by_volume=evenly), shape, rng, close=close) for _ in range(simulation.batch)]
     magnitude = torch.stack(views)
+    if gamma:
+        powers = torch.tensor(rng.uniform(-gamma, gamma, simulation.batch), dtype=torch.float32).exp()
+        magnitude = magnitude ** powers[:, None, None]
     if simulation.shading:
         shades = [simulation.shading * rng.random() * _smooth(shape, SHADES, rng) for _ in range(simulation.batch)]
         magnitude = magnitude * torch.stack(shades).exp()
@@ -209,13 +219,32 @@ def _draw_mask(columns: int, simulation: Simulation, rng: Generator) -> Tensor:
     return torch.from_numpy(MASKS[kind](columns, acceleration, lines, rng))
 
 
-def _view(image: Slice, shape: tuple[int, int], rng: Generator) -> Float[Tensor, "r c"]:
+def closer(plane: Float[Tensor, "row column"], rng: Generator) -> Float[Tensor, "row closer"]:
+    """A field of view about as wide as what it shows; what lies beyond one side is seen at the other.
+
+    So scanners are used: lines of k-space are time, and air is not worth it. The volumes have lost no time yet.
+    """
+    profile = plane.mean(dim=0)
+    (seen,) = torch.nonzero(profile > AIR * profile.max(), as_tuple=True)
+    first, last = int(seen[0]), int(seen[-1]) + 1
+    width = min(round((last - first) * rng.uniform(0.85, 1.15)), plane.shape[1])
+    start = (first + last - width) // 2 + round(width * rng.uniform(-0.1, 0.1))
+    closed = torch.zeros(plane.shape[0], width)
+    return closed.index_add(1, (torch.arange(plane.shape[1]) - start) % width, plane)
+
+
+def _view(image: Slice, shape: tuple[int, int], rng: Generator, *, close: float = 0.0) -> Float[Tensor, "r c"]:
     """A random flip or transpose of a slice with all of its columns and a window of its rows."""
     plane = torch.from_numpy(image.astype(np.float32))
     if rng.random() < 0.5:
         plane = plane.mT
     flips = [axis for axis in (0, 1) if rng.random() < 0.5]
     plane = plane.flip(flips)
+    if close and rng.random() < close:
+        plane = closer(plane, rng)
+        if plane.shape[1] < shape[1]:
+            size = (round(plane.shape[0] * shape[1] / plane.shape[1]), shape[1])
+            plane = interpolate(plane[None, None], size, mode="bicubic")[0, 0].clamp(min=0)
     rows, columns = plane.shape
     if columns > shape[1]:
         # All columns are kept: k-space is truncated to larger pixels, as in a shorter scan. Rows shrink by the same

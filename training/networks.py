@@ -117,6 +117,23 @@ def deepened(weights: dict[str, Tensor], cascades: int) -> dict[str, Tensor]:
     return weights
 
 
+def shortened(weights: dict[str, Tensor], convolutions: int) -> dict[str, Tensor]:
+    """Weights of denoisers, as those of denoisers of fewer convolutions: a better start than chance, no more.
+
+    The last ones but one are left out.
+    """
+    output = max(int(name.split(".")[3]) for name in weights if name.startswith("cascades."))
+    fewer = {}
+    for name, value in weights.items():
+        parts = name.split(".")
+        if parts[0] == "cascades" and int(parts[3]) == output:
+            parts[3] = str(convolutions - 1)
+        elif parts[0] == "cascades" and int(parts[3]) >= convolutions - 1:
+            continue
+        fewer[".".join(parts)] = value
+    return fewer
+
+
 @contextmanager
 def features(network: nn.Module, layer: int) -> Iterator[list[Feature]]:
     """What convolution number `layer` (from 1) of every cascade answers, after its ReLU, in each call made inside."""

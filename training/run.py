@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from training.data import load_slices
 from training.distil import distil
-from training.networks import DCCNN, deepened
+from training.networks import DCCNN, deepened, shortened
 from training.recipe import Recipe, Role
 from training.teacher import supervise
 
@@ -37,7 +37,7 @@ def _network(recipe: Recipe, role: Role, runs: Path) -> nn.Module:
     torch.manual_seed(recipe.seed)
     network = recipe.network(role).to(memory_format=torch.channels_last)
     if role in recipe.start:
-        start = weights(runs / recipe.start[role], role)
+        start = shortened(weights(runs / recipe.start[role], role), len(network.cascades[0].convolutions))
         if isinstance(network, DCCNN):
             start = deepened(start, len(network.cascades))
         network.load_state_dict(start)

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 
 from kdmri.coils import combine, expand
 from kdmri.fourier import fft2c, ifft2c
-from training.data import Measurement, Slices, reconstruction_batch, simulate_phase, simulate_sensitivities
+from training.data import Measurement, Slices, closer, reconstruction_batch, simulate_phase, simulate_sensitivities
 from training.recipe import Recipe
 from training.teacher import examples
 
@@ -94,3 +94,40 @@ def test_a_steep_phase_turns_faster_everywhere(seed: int) -> None:
     )
     turns = [(phase[:, 1:] * phase[:, :-1].conj()).angle() for phase in (mild, steep)]
     assert_allclose(turns[1], 3 * turns[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_closer_field_of_view_wraps_what_lies_beyond_it(seed: int) -> None:
+    patient = torch.zeros(6, 100)
+    patient[:, 30:70] = torch.rand(6, 40) + 0.5
+    closed = closer(patient, np.random.default_rng(seed))
+    width = closed.shape[1]
+    assert 0.85 * 40 - 1 < width < 1.15 * 40 + 1
+    # Every place sees all that lies a whole number of fields of view away: a fold of the image, whole somewhere.
+    folds = [torch.zeros(6, width).index_add(1, (torch.arange(100) - start) % width, patient) for start in range(width)]
+    assert any(torch.equal(closed, fold) for fold in folds)
+
+
+@pytest.mark.parametrize("tiny", ["reconstruction_close"], indirect=True)
+def test_a_close_field_of_view_leaves_little_air(tiny: Recipe, slices: Slices) -> None:
+    small = [np.pad(image, [(0, 0), (40, 40)]) for image in slices.images]
+    padded = Slices(small, slices.volumes)
+
+    def air(close: float) -> float:
+        data = replace(tiny.data, close=close, noise=0.0, shading=0.0)
+        seen = [reconstruction_batch(padded, data, np.random.default_rng(seed)).target.abs() for seed in range(10)]
+        return float(np.mean([(image.mean(dim=-2) < 0.05 * image.mean()).float().mean() for image in seen]))
+
+    assert air(1.0) < 0.5 * air(0.0)
+
+
+@pytest.mark.parametrize("tiny", ["reconstruction_close"], indirect=True)
+def test_gamma_keeps_the_order_of_brightness(tiny: Recipe, slices: Slices) -> None:
+    flat = {"noise": 0.0, "shading": 0.0, "close": 0.0}
+    strong = reconstruction_batch(slices, replace(tiny.data, gamma=1.0, **flat), np.random.default_rng(5)).target.abs()
+    again = reconstruction_batch(slices, replace(tiny.data, gamma=1e-9, **flat), np.random.default_rng(5)).target.abs()
+    for image, other in zip(strong, again, strict=True):
+        order = other.flatten().argsort()
+        sorted_by_other = image.flatten()[order]
+        assert (sorted_by_other.diff() > -1e-4 * image.max()).all()
+        assert not torch.allclose(image / image.max(), other / other.max(), atol=0.02)

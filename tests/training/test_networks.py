@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import conv2d, pixel_shuffle, pixel_unshuffle
 
 from training import recipe as recipes
-from training.networks import DCCNN, Denoiser, cascade_images, deepened, features, flows, parameters
+from training.networks import DCCNN, VDSR, Denoiser, cascade_images, deepened, features, flows, parameters, shortened
 from training.recipe import RECIPES
 
 
@@ -67,6 +67,14 @@ def test_more_cascades_answer_the_same_until_they_learn(fold: int, shared: bool)
     torch.testing.assert_close(deeper(image, mask, sensitivities), network(image, mask, sensitivities))
     deeper(image, mask, sensitivities).abs().sum().backward()
     assert all(denoiser.convolutions[-1].weight.grad.abs().sum() > 0 for denoiser in deeper.cascades), "they can learn"
+
+
+def test_a_shorter_denoiser_keeps_the_first_and_the_last_convolution() -> None:
+    network, shorter = (VDSR(convolutions=convolutions, channels=4, fold=2) for convolutions in (6, 4))
+    shorter.load_state_dict(shortened(network.state_dict(), 4))
+    kept = [network.cascades[0].convolutions[number] for number in (0, 1, 2, 5)]
+    for own, former in zip(shorter.cascades[0].convolutions, kept, strict=True):
+        torch.testing.assert_close(own.state_dict(), former.state_dict())
 
 
 def test_features_are_those_of_the_layer_after_its_relu() -> None:
