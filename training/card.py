@@ -1,5 +1,6 @@
 """CARD.md: what a model is, for whoever has to decide whether to trust it."""
 
+import math
 from typing import Any
 
 from kdmri import quality
@@ -82,6 +83,9 @@ def _simulated_scans(trained: dict[str, Any]) -> list[str]:
     coils, share = trained["coils"], trained["multi_coil"]
     steepest = trained.get("steepest_phase", 1)
     steep = f", up to {steepest:g} times as steep as in the scores below," if steepest > 1 else ""
+    close, power = trained.get("close", 0), math.exp(trained.get("gamma", 0))
+    view = f"{close:.0%} of fields of view as close as the patient, what lies beyond one side seen at the other"
+    contrast = f"contrast: brightness raised to powers of {1 / power:.2g} to {power:.2g}"
     return [
         f"acceleration {low:g} to {high:g}: random, equally spaced and variable-density lines around a sampled centre",
         f"{min(trained['columns'])} to {max(trained['columns'])} phase-encode columns",
@@ -89,6 +93,8 @@ def _simulated_scans(trained: dict[str, Any]) -> list[str]:
         f"noise with a standard deviation of up to {trained['noise']:g} of the bright tissue",
         f"a smooth phase{steep} with local deviations of up to {trained['phase_ripple']:g} rad",
         f"coil shading: logarithm of the brightness with a standard deviation of up to {trained['shading']:g}",
+        *([view] if close else []),
+        *([contrast] if power > 1 else []),
     ]
 
 

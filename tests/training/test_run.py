@@ -125,7 +125,8 @@ def test_a_run_goes_on_from_another(tiny: Recipe, fabric: Fabric, tmp_path: Path
         ("reconstruction_base", ["teacher", "student"]),
         ("reconstruction", ["teacher"]),
         ("reconstruction_student", ["student"]),
-        ("reconstruction_phases", ["student"]),
+        ("reconstruction_close", ["student"]),
+        ("super_resolution_shorter", ["student"]),
     ],
 )
 def test_what_a_recipe_trained_is_exported(recipe: str, roles: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
