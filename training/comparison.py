@@ -24,6 +24,7 @@ from kdmri.runtime.model import Model
 from kdmri.sampling import variable_density_mask
 from kdmri.scaling import intensity_scale
 from training.data import Undersampling, load_volume
+from training.evaluate import ACCELERATIONS, undersampled
 from training.experiment import METHODS, Trained, load, networks
 from training.recipe import Experiment, Recipe
 
@@ -97,7 +98,17 @@ def _undersampled(truth: Volume, acceleration: int, centre_lines: int) -> Measur
         for number in range(len(truth))
     ]
     mask = torch.from_numpy(np.stack(lines)).float()[:, None, None, :].expand(-1, 1, *truth.shape[1:])
-    kspace = mask * fft2c(torch.from_numpy(truth).to(torch.complex64))[:, None]
+    return _of_one_coil(truth, mask * fft2c(torch.from_numpy(truth).to(torch.complex64))[:, None], mask)
+
+
+def with_phase(truth: Volume, acceleration: int) -> Measured:
+    """The slices of a volume undersampled as the served models' scores are made: with a smooth phase."""
+    kspace = undersampled(truth, acceleration, seed=0)
+    mask = torch.tensor(kspace.mask, dtype=torch.float32)[:, None].expand(len(truth), -1, -1, -1)
+    return _of_one_coil(truth, torch.from_numpy(kspace.samples), mask)
+
+
+def _of_one_coil(truth: Volume, kspace: Tensor, mask: Tensor) -> Measured:
     zero_filled = ifft2c(kspace)[:, 0]
     scale = intensity_scale(zero_filled)
     return Measured(truth, (zero_filled / scale, mask, torch.ones_like(kspace)), scale)
@@ -131,6 +142,27 @@ def scores(
     return done
 
 
+def scores_with_phase(
+    recipe: Recipe, experiment: Experiment, data: Path, runs: Path, split: str, served: Sequence[Model]
+) -> Iterator[Result]:
+    """The experiment's teacher and what is served, on images `with_phase`: none of super-resolution."""
+    if recipe.task != "reconstruction":
+        return
+    teacher, *_ = networks(recipe, experiment, runs)
+    compared: list[tuple[str, Callable[..., Tensor]]] = [("teacher", load(recipe, teacher))]
+    compared += [(f"served {model.manifest.role}", _as_network(model)) for model in served]
+    for volume, truth in volumes(experiment, data, split):
+        for acceleration in ACCELERATIONS:
+            example = with_phase(truth, acceleration)
+            for method, network in compared:
+                labels = (_column(recipe), f"{acceleration}x", method, recipe.seed, volume, "")
+                yield Result(*labels, *_figures(example.truth, example.restored(network)))
+
+
+def _column(recipe: Recipe) -> str:
+    return recipe.name.removeprefix("reproduction-")
+
+
 def _as_network(model: Model) -> Callable[..., Tensor]:
     """A served model that is called as DCCNN is."""
 
@@ -155,7 +187,7 @@ def _scored(
     data: Path,
     split: str,
 ) -> Iterator[Result]:
-    column = recipe.name.removeprefix("reproduction-")
+    column = _column(recipe)
     for volume, truth in volumes(experiment, data, split):
         for condition in conditions(recipe):
             example = measured(recipe, truth, condition)

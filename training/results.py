@@ -8,7 +8,7 @@ import torch
 
 from kdmri.runtime.model import Model
 from training import pictures
-from training.comparison import Gain, Result, gains, read_results, scores, write_csv
+from training.comparison import Gain, Result, gains, read_results, scores, scores_with_phase, write_csv
 from training.experiment import METHODS, TITLES, networks
 from training.networks import parameters
 from training.recipe import Recipe
@@ -42,7 +42,7 @@ against them.
   the teacher three; "alone" is the same beginning without distillation.
 - **What is served** ({served}) was trained longer, on all anatomies at once, on images with phase, noise and one or
   several coils. It does not know that the images here are real, which halves what there is to find, and ends below
-  this page's teacher; on images with phase that teacher is of no use ([decision 9](decisions/0009-served-students.md)).
+  this page's teacher; on images with phase it is the other way round ([below](#with-phase)).
 - **Scores.** PSNR and SSIM of a volume, data range its maximum; mean ± standard deviation over volumes, where there
   are several. Slices scored: {every}. The last weights count: nothing was chosen on validation or test data.
 
@@ -50,7 +50,7 @@ against them.
 
 {scores}
 
-## What distillation gained
+{phased}## What distillation gained
 
 PSNR of student + KD less that of the plain student, paired; 95% interval by Student's t over volumes, where there are
 several (over the slices of the one spine volume: that tells nothing of other patients; the brain's four volumes are of
@@ -72,16 +72,35 @@ All methods, mean gain over the plain student in dB; in bold where the 95% inter
 """
 
 
+WITH_PHASE = """### With phase
+
+The same test volumes as scanners measure them and as the served models are scored, with a smooth phase that differs
+from slice to slice and uniformly random masks ([`reproduction_with_phase.csv`]({folder}/reproduction_with_phase.csv)):
+this page's teacher, one network an anatomy, and what is served, one for all. PSNR in dB, means over volumes.
+
+{table}
+
+"""
+
+
 def write(
     recipes: Sequence[Recipe], data: Path, runs: Path, folder: Path, split: str, served: Sequence[Model] = ()
 ) -> None:
-    """folder/reproduction.csv, folder/reproduction_gains.csv, figures, and the page <folder>.md over them.
+    """folder/reproduction.csv and others beside it, figures, and the page <folder>.md over them.
 
     `served`: of `comparison.scores`.
     """
     results = [result for recipe in recipes for result in scores(recipe, recipe.experiment, data, runs, split, served)]
     write_csv(results, folder / "reproduction.csv")
     results = read_results(folder / "reproduction.csv")
+    phased = [
+        result
+        for recipe in recipes
+        if served
+        for result in scores_with_phase(recipe, recipe.experiment, data, runs, split, served)
+    ]
+    if phased:
+        write_csv(phased, folder / "reproduction_with_phase.csv")
     gained = gains(results)
     write_csv(gained, folder / "reproduction_gains.csv")
     figures = [pictures.curves(results, folder / "reproduction_psnr.png")]
@@ -95,6 +114,7 @@ def write(
         sizes="; ".join(dict.fromkeys(_sizes(recipe) for recipe in recipes)),
         every=", ".join(_every(recipe) for recipe in recipes),
         scores="\n\n".join(score_table([r for r in whole if r.column == column]) for column in _columns(whole)),
+        phased=WITH_PHASE.format(folder=folder.name, table=phase_table(phased)) if phased else "",
         verdict=verdict([gain for gain in gained if gain.method == "kd"]),
         gains=gain_table(whole, [gain for gain in gained if gain.method == "kd"]),
         methods=method_table(gained),
@@ -122,6 +142,24 @@ def score_table(results: Sequence[Result]) -> str:
         if any(r.method == method for r in results)
     ]
     return markdown([head, *conditions], rows)
+
+
+def phase_table(results: Sequence[Result]) -> str:
+    """PSNR of images with phase: a row a method, a column an anatomy and acceleration, then the anatomies' mean."""
+    conditions, columns = list(dict.fromkeys(r.condition for r in results)), _columns(results)
+
+    def psnr(method: str, column: str, condition: str) -> float:
+        return mean(r.psnr for r in results if (r.method, r.column, r.condition) == (method, column, condition))
+
+    rows = []
+    for method in dict.fromkeys(r.method for r in results):
+        row = [TITLES[method]]
+        for condition in conditions:
+            each = [psnr(method, column, condition) for column in columns]
+            row += [f"{value:.2f}" for value in (*each, mean(each))]
+        rows.append(row)
+    heads = [f"{column} {condition}" for condition in conditions for column in (*columns, "mean")]
+    return markdown(["", *heads], rows)
 
 
 def _spread(values: Sequence[float], digits: int) -> str:

@@ -15,13 +15,16 @@ from kdmri import MODELS
 from kdmri.bundle import choose, load_all
 from kdmri.fourier import fft2c
 from kdmri.metrics import psnr
+from kdmri.runtime import zero_filled
 from kdmri.runtime.model import load_model
+from tests.scans import phantom
 from tests.training.experiments import write_data, write_recipe
 from training import experiment, results
 from training import recipe as recipes
 from training import teacher as supervising
-from training.comparison import Result, conditions, gains, interval, measured, scores, volumes
+from training.comparison import Result, conditions, gains, interval, measured, scores, volumes, with_phase
 from training.data import load_slices, load_volume
+from training.evaluate import undersampled
 from training.experiment import HEIRS, METHODS, TITLES, networks
 from training.recipe import Recipe
 from training.teacher import examples
@@ -71,9 +74,26 @@ def test_students_are_trained_scored_and_shown(shipped: str, tmp_path: Path, fab
     for file in folder.glob("*.png"):
         assert f"results/{file.name}" in page
     assert len(list(folder.glob("*.png"))) == 2
+    phased = folder / "reproduction_with_phase.csv"
+    assert phased.exists() == ("### With phase" in page) == (recipe.task == "reconstruction")
+    if phased.exists():
+        with phased.open() as file:
+            compared = [(row["condition"], row["method"]) for row in csv.DictReader(file)]
+        wanted = [(f"{acceleration}x", method) for acceleration in (4, 8) for method in ("teacher", "served student")]
+        assert compared == 2 * wanted, "two volumes"
     before = (folder / "reproduction.csv").read_text()
     results.write([recipe], tmp_path, tmp_path / "runs", folder, "test", [served])
     assert (folder / "reproduction.csv").read_text() == before
+
+
+def test_images_with_phase_are_measured_as_the_served_models_scores_are() -> None:
+    truth = np.concatenate([phantom(64, 48), phantom(64, 48)[:, ::-1]])
+    example = with_phase(truth, 4)
+    assert_allclose(example.baseline, zero_filled(undersampled(truth, 4, seed=0)).pixels, atol=1e-5)
+    zero, mask, coils = example.inputs
+    assert torch.equal(mask[0], mask[1])
+    assert zero.imag.abs().max() > 0.1
+    assert coils.shape == (2, 1, 64, 48)
 
 
 def test_students_begin_alike_see_the_same_and_take_as_many_steps(tmp_path: Path, fabric: Fabric) -> None:
