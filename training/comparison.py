@@ -145,10 +145,13 @@ def scores(
 def scores_with_phase(
     recipe: Recipe, experiment: Experiment, data: Path, runs: Path, split: str, served: Sequence[Model]
 ) -> Iterator[Result]:
-    """The experiment's teacher and what is served, on images `with_phase`: none of super-resolution."""
-    if recipe.task != "reconstruction":
-        return
+    """The experiment's teacher and what is served, on images `with_phase`.
+
+    None of super-resolution, nor before the teacher was trained.
+    """
     teacher, *_ = networks(recipe, experiment, runs)
+    if recipe.task != "reconstruction" or not teacher.weights.exists():
+        return
     compared: list[tuple[str, Callable[..., Tensor]]] = [("teacher", load(recipe, teacher))]
     compared += [(f"served {model.manifest.role}", _as_network(model)) for model in served]
     for volume, truth in volumes(experiment, data, split):

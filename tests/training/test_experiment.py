@@ -22,7 +22,17 @@ from tests.training.experiments import write_data, write_recipe
 from training import experiment, results
 from training import recipe as recipes
 from training import teacher as supervising
-from training.comparison import Result, conditions, gains, interval, measured, scores, volumes, with_phase
+from training.comparison import (
+    Result,
+    conditions,
+    gains,
+    interval,
+    measured,
+    scores,
+    scores_with_phase,
+    volumes,
+    with_phase,
+)
 from training.data import load_slices, load_volume
 from training.evaluate import undersampled
 from training.experiment import HEIRS, METHODS, TITLES, networks
@@ -55,6 +65,8 @@ def run(recipe: Recipe, folder: Path, fabric: Fabric) -> None:
 @pytest.mark.parametrize("shipped", ["reproduction_brain", "reproduction_super_resolution"])
 def test_students_are_trained_scored_and_shown(shipped: str, tmp_path: Path, fabric: Fabric) -> None:
     recipe = small(tmp_path, shipped)
+    untrained = scores_with_phase(recipe, recipe.experiment, tmp_path, tmp_path / "runs", "test", [])
+    assert not list(untrained), "no teacher yet"
     run(recipe, tmp_path, fabric)
     folder = tmp_path / "results"
     served = load_model(choose(load_all(MODELS), "reconstruction"))
