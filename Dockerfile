@@ -8,7 +8,7 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 # What is to be installed: the requirements, and the project as a wheel.
 FROM ${PYTHON_IMAGE} AS project
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY kdmri kdmri
 COPY service service
 # traces: small, and off until KDMRI_TRACES is set.  openvino: 180 MB for less than half the time on a processor that
@@ -18,7 +18,7 @@ RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb
     extras = project['optional-dependencies']; \
     print(*project['dependencies'], *sum(map(extras.get, '${EXTRAS}'.split()), []), sep='\n')" > /requirements.txt
 # Training is not in the image, so its commands are not offered.
-RUN sed -i '/"training\./d' pyproject.toml && pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
+RUN sed -i '/"kdmri_training\./d' pyproject.toml && pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
 
 FROM ${PYTHON_IMAGE}
 # PyPI's own torch for Linux carries CUDA (gigabytes); this index has the one for CPUs.  Empty: PyPI alone.

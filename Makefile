@@ -6,7 +6,7 @@ BIN := .venv/bin
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check serve bench kernels lock clean test-stack dashboards
+.PHONY: help demo test check mypy serve bench kernels lock clean test-stack dashboards
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,23 +29,29 @@ test: .venv/dev  ## install and pass the tests
 check: .venv/dev  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(MAKE) --no-print-directory mypy
 	$(BIN)/lint-imports
+
+mypy: .venv/dev  ## types alone
+	mkdir -p .venv/import-names
+	ln -sfn ../../service .venv/import-names/kdmri_service
+	ln -sfn ../../training .venv/import-names/kdmri_training
+	$(BIN)/mypy
 
 serve: .venv/serve  ## run the service on 127.0.0.1:8000
 	$(BIN)/kdmri serve
 
 bench: .venv/dev  ## docs/performance.md from a run of some minutes, on a machine that does nothing else
-	$(BIN)/python -W ignore -m benchmarks
+	$(BIN)/python -W ignore -m tools.benchmarks
 
 kernels: .venv/dev  ## time what a request is made of, piece by piece
-	$(BIN)/pytest benchmarks/kernels.py --benchmark-group-by=func --benchmark-columns=min,median,iqr,rounds
+	$(BIN)/pytest tools/benchmarks/kernels.py --benchmark-group-by=func --benchmark-columns=min,median,iqr,rounds
 
 test-stack: .venv/serve  ## build the image, run it with Prometheus, send it a file; skips without a Docker engine
 	deploy/test_stack.sh
 
 dashboards: .venv/dev  ## write deploy/grafana/dashboards/*.json anew
-	$(BIN)/python deploy/grafana/dashboards.py
+	$(BIN)/python -m tools.dashboards
 
 lock: .venv/dev  ## write the installed versions to constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -v -E '^(pip|setuptools|wheel|nvidia-.*|triton)[ =]' > constraints.txt

@@ -78,7 +78,7 @@ crowd() { # more at a time than may wait: some are turned away
 }
 traffic() { crowd; for role in student teacher; do super_resolve "$role"; reconstruct "$role"; done; }
 all_answered() { # the pause is what shadow runs need
-  traffic && sleep 2 && python3 deploy/grafana/queries.py "$(prometheus)"
+  traffic && sleep 2 && python3 tools/dashboards/queries.py "$(prometheus)"
 }
 
 hardened() { # SERVICE PORT: as the engine and as the kernel see it

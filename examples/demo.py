@@ -26,10 +26,13 @@ from pydicom.data import get_testdata_file
 from rich.console import Console
 from rich.table import Table
 
-from kdmri import metrics
-from kdmri.formats import derived, dicom, kspace, png
-from kdmri.records import Images
-from kdmri.resampling import downsample, upsample
+from kdmri.data.records import Images
+from kdmri.formats import png
+from kdmri.formats.dicom import derived
+from kdmri.formats.dicom import reader as dicom
+from kdmri.formats.kspace import reader as kspace
+from kdmri.physics.resampling import downsample, upsample
+from kdmri.quality import metrics
 from kdmri.runtime import zero_filled
 
 OUT = Path("demo-out")

@@ -13,13 +13,13 @@ import torch
 from skimage.data import shepp_logan_phantom
 from skimage.transform import resize
 
-from kdmri.bundle import ROLES, Task, choose, load_all
-from kdmri.fourier import fft2c, ifft2c
-from kdmri.records import Images, KSpace
+from kdmri.bundles.store import ROLES, Task, choose, load_all
+from kdmri.data.records import Images, KSpace
+from kdmri.physics.fourier import fft2c, ifft2c
+from kdmri.physics.sampling import centre_lines, random_mask
 from kdmri.runtime import Reconstructor, SuperResolver
-from kdmri.runtime.backends import offered
+from kdmri.runtime.backends.selection import offered
 from kdmri.runtime.model import Model, load_model
-from kdmri.sampling import centre_lines, random_mask
 
 Run = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)

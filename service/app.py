@@ -8,16 +8,19 @@ from functools import partial
 
 import structlog
 from fastapi import FastAPI
+from kdmri_service.engine.catalogue import Models
+from kdmri_service.engine.scheduler import Scheduler
+from kdmri_service.observability import logs, traces
+from kdmri_service.settings import Settings
+from kdmri_service.shadow.controller import Shadow
+from kdmri_service.transports.http import problems as errors
+from kdmri_service.transports.http.routes import operations as routes
+from kdmri_service.transports.http.routes import status
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import kdmri
-from service import errors, logs, routes, status, traces
-from service.models import Models
-from service.scheduler import Scheduler
-from service.settings import Settings
-from service.shadow import Shadow
 
 log = structlog.get_logger()
 

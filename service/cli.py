@@ -16,17 +16,16 @@ def serve(
 ) -> None:
     """Run the HTTP service."""
     import uvicorn
-
-    from service import logs
-    from service.processes import shared_metrics
-    from service.settings import Settings
+    from kdmri_service.observability import logs
+    from kdmri_service.observability.multiprocess import shared_metrics
+    from kdmri_service.settings import Settings
 
     flags = {"host": host, "port": port, "workers": workers}
     settings = Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
     # Only where prometheus-client is first imported after this, in the workers, does it share its values.
     with shared_metrics() if settings.workers > 1 else nullcontext():
         uvicorn.run(
-            "service.app:create_app",
+            "kdmri_service.app:create_app",
             factory=True,
             host=settings.host,
             port=settings.port,

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from kdmri_service.settings import Settings
 
-from kdmri.bundle import Bundle, load_all
+from kdmri.bundles.store import Bundle, load_all
 from kdmri.runtime.model import Model, load_model
-from service.settings import Settings
 
 # No test of this suite depends on the clock, nor on what an earlier run drew.
 settings.register_profile("kdmri", deadline=None, max_examples=40, database=None)

@@ -7,9 +7,9 @@ from numpy import ndarray
 from skimage.data import shepp_logan_phantom
 from skimage.transform import resize
 
-from kdmri.fourier import centre_crop, fft2c, ifft2c
-from kdmri.records import KSpace
-from kdmri.sampling import centre_lines, random_mask
+from kdmri.data.records import KSpace
+from kdmri.physics.fourier import centre_crop, fft2c, ifft2c
+from kdmri.physics.sampling import centre_lines, random_mask
 
 
 def phantom(rows: int, columns: int) -> Float[ndarray, "1 row column"]:

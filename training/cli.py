@@ -19,12 +19,11 @@ def train(
     precision: Annotated[str, typer.Option(help="Fabric's precision: bf16-mixed, 32-true, ...")] = "bf16-mixed",
 ) -> None:
     """Train a teacher and its student, or all students of an experiment; run it again to resume."""
+    from kdmri_training.learning import experiment
+    from kdmri_training.learning import recipe as recipes
+    from kdmri_training.learning.run import run
     from lightning.fabric import Fabric
     from lightning.fabric.strategies import DDPStrategy
-
-    from training import experiment
-    from training import recipe as recipes
-    from training.run import run
 
     chosen = recipes.load(recipe)
     # A static graph: attention transfer leaves some convolutions without a gradient, the same ones in every step.
@@ -44,9 +43,10 @@ def export(
     models: Models = Path("models"),
 ) -> None:
     """Write what a recipe trained as bundles, checked for parity and scored on the test split."""
+    from kdmri_training.learning import recipe as recipes
+    from kdmri_training.publishing import export as bundles
+
     from kdmri.errors import InvalidRequest
-    from training import export as bundles
-    from training import recipe as recipes
 
     wanted = recipes.load(recipe)
     if wanted.experiment:
@@ -76,11 +76,12 @@ def evaluate(
     what those experiments trained, write tables, paired gains and figures, and the page OUTPUT.md over them.
     """
     if recipe:
-        from kdmri.bundle import ROLES, choose, load_all
+        from kdmri_training.evaluation import results
+        from kdmri_training.learning import recipe as recipes
+
+        from kdmri.bundles.store import ROLES, choose, load_all
         from kdmri.errors import InvalidRequest
         from kdmri.runtime.model import load_model
-        from training import recipe as recipes
-        from training import results
 
         experiments = [recipes.load(name) for name in recipe]
         if others := [chosen.file for chosen in experiments if not chosen.experiment]:
@@ -94,11 +95,12 @@ def evaluate(
 
 
 def _evaluate_bundles(output: Path, data: Path, models: Path, split: str) -> None:
-    from kdmri.bundle import ROLES, choose, load_all
+    from kdmri_training.evaluation import evaluate as scores
+    from kdmri_training.evaluation import raw
+    from kdmri_training.evaluation.tables import write
+
+    from kdmri.bundles.store import ROLES, choose, load_all
     from kdmri.runtime.model import load_model
-    from training import evaluate as scores
-    from training import raw
-    from training.tables import write
 
     bundles = load_all(models)
     restorers = [load_model(choose(bundles, "reconstruction", role=role)) for role in ROLES]

@@ -68,8 +68,9 @@ def reconstruct(
     models: ModelsOption = kdmri.MODELS,
 ) -> None:
     """Undersampled k-space to images."""
-    from kdmri import bundle, outputs
-    from kdmri.formats import kspace
+    from kdmri.bundles import store as bundle
+    from kdmri.formats.kspace import reader as kspace
+    from kdmri.operations import outputs
     from kdmri.runtime import Reconstructor
     from kdmri.runtime.model import load_model
 
@@ -92,8 +93,10 @@ def super_resolve(
     models: ModelsOption = kdmri.MODELS,
 ) -> None:
     """Low-resolution MR DICOM to the same images on a finer grid, one file an object."""
-    from kdmri import bundle, outputs
-    from kdmri.formats import derived, dicom
+    from kdmri.bundles import store as bundle
+    from kdmri.formats.dicom import derived
+    from kdmri.formats.dicom import reader as dicom
+    from kdmri.operations import outputs
     from kdmri.runtime import SuperResolver
     from kdmri.runtime.model import load_model
 
@@ -121,8 +124,8 @@ def undersample(
     seed: Annotated[int, typer.Option("--seed")] = 0,
 ) -> None:
     """Keep one line in R of fully sampled k-space; an image becomes the k-space of its magnitude first."""
-    from kdmri.formats import fastmri
-    from kdmri.undersampling import read_full, undersampled
+    from kdmri.formats.kspace import fastmri
+    from kdmri.operations.undersampling import read_full, undersampled
 
     kept = undersampled(read_full(_existing(source)), acceleration, mask=mask, seed=seed)
     fastmri.write(output, kept)
@@ -132,7 +135,7 @@ def undersample(
 @app.command(name="models")
 def list_models(models: ModelsOption = kdmri.MODELS) -> None:
     """What is there: name, version, role, size, scores."""
-    from kdmri import bundle
+    from kdmri.bundles import store as bundle
 
     table = Table("model", "task", "role", "parameters", "test scores: PSNR in dB (SSIM)")
     for entry in bundle.load_all(models):
@@ -202,7 +205,7 @@ def _existing(source: Path) -> Path:
 
 def _dicom_files(folder: Path) -> list[Path]:
     """The DICOM objects below a folder, by name, without a DICOMDIR. Raises UnreadableDicom where there are none."""
-    from kdmri.formats.dicom import looks_like_dicom
+    from kdmri.formats.dicom.reader import looks_like_dicom
 
     def begins_as_dicom(path: Path) -> bool:
         with path.open("rb") as file:

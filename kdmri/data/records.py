@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Complex64, Float32, Float64
 from numpy import ndarray
 
-from kdmri import sampling
+from kdmri.physics import sampling
 
 
 @dataclass(frozen=True)

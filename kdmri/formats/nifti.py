@@ -11,8 +11,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy import ndarray
 
+from kdmri.data.records import Geometry, Images
 from kdmri.errors import UnreadableInput, UnsupportedInput
-from kdmri.records import Geometry, Images
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0])
 """Its own inverse."""

@@ -10,8 +10,8 @@ from numpy import ndarray
 from PIL import Image
 from pydicom import Dataset
 
-from kdmri.formats.grey import limits
-from kdmri.records import Images
+from kdmri.data.records import Images
+from kdmri.formats.dicom.grey import limits
 
 WHITE = 255
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import h5py
 from pydicom import Dataset
 
-from kdmri.formats import derived, nifti, png
-from kdmri.records import Images, Scan
+from kdmri.data.records import Images, Scan
+from kdmri.formats import nifti, png
+from kdmri.formats.dicom import derived
 
 SUFFIXES = {"h5": ".h5", "dicom": ".dcm", "nifti": ".nii.gz", "png": ".png"}
 

@@ -6,11 +6,13 @@ import h5py
 import numpy as np
 import torch
 
+from kdmri.data.records import Images, KSpace
 from kdmri.errors import UnsupportedInput
-from kdmri.formats import dicom, kspace, nifti
-from kdmri.fourier import fft2c
-from kdmri.records import Images, KSpace
-from kdmri.sampling import MASKS, centre_lines
+from kdmri.formats import nifti
+from kdmri.formats.dicom import reader as dicom
+from kdmri.formats.kspace import reader as kspace
+from kdmri.physics.fourier import fft2c
+from kdmri.physics.sampling import MASKS, centre_lines
 
 
 def read_full(source: Path) -> KSpace:

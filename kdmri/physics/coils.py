@@ -5,7 +5,7 @@ from jaxtyping import Bool, Complex, Float
 from numpy import ndarray
 from torch import Tensor
 
-from kdmri.fourier import ifft2c
+from kdmri.physics.fourier import ifft2c
 
 Image = Complex[Tensor, "batch row column"]
 CoilImages = Complex[Tensor, "batch coil row column"]

@@ -13,7 +13,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from kdmri.consistency import normal
+from kdmri.physics.consistency import normal
 
 Image = Complex[Tensor, "batch row column"]
 

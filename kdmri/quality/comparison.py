@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from kdmri import metrics
+from kdmri.quality import metrics
 
 PSNR_CEILING = 100.0
 """Answers that agree to float32's last digits: a decibel more says nothing, infinity fits neither JSON nor a sum."""

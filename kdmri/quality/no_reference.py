@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from kdmri.bundle import Manifest
-from kdmri.fourier import fft2c
-from kdmri.records import Images, Scan
-from kdmri.resampling import downsample
-from kdmri.scaling import intensity_scale
+from kdmri.bundles.store import Manifest
+from kdmri.data.records import Images, Scan
+from kdmri.physics.fourier import fft2c
+from kdmri.physics.resampling import downsample
+from kdmri.physics.scaling import intensity_scale
 
 EDGE = 0.05
 """Share of the readout at either end that noise is read from: next to no signal is left there."""

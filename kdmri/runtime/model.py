@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdmri.bundle import CONSISTENCY, Bundle, Manifest, cascade_file
-from kdmri.runtime.backends import ONNXRUNTIME, denoiser
-from kdmri.runtime.denoiser import Denoiser
-from kdmri.runtime.torchscript import load_module
+from kdmri.bundles.store import CONSISTENCY, Bundle, Manifest, cascade_file
+from kdmri.runtime.backends.denoiser import Denoiser
+from kdmri.runtime.backends.selection import ONNXRUNTIME, denoiser
+from kdmri.runtime.backends.torchscript import load_module
 
 
 @dataclass(frozen=True)

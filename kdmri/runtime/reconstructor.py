@@ -9,19 +9,19 @@ import torch
 from jaxtyping import Bool, Complex, Float, Float32
 from torch import Tensor
 
-from kdmri.coils import calibrated, central, combine, compress, compression, expand, sensitivities
-from kdmri.consistency import fft_order
+from kdmri.data.records import Images, KSpace, Scan, joined
 from kdmri.errors import UnsupportedInput
-from kdmri.fourier import centre_crop, fft2c, ifft2c
-from kdmri.quality import noise
-from kdmri.readout import remove_oversampling
-from kdmri.records import Images, KSpace, Scan, joined
+from kdmri.physics.coils import calibrated, central, combine, compress, compression, expand, sensitivities
+from kdmri.physics.consistency import fft_order
+from kdmri.physics.fourier import centre_crop, fft2c, ifft2c
+from kdmri.physics.readout import remove_oversampling
+from kdmri.physics.sampling import calibration_region
+from kdmri.physics.scaling import intensity_scale
+from kdmri.physics.sparse_fit import sparse_fit
+from kdmri.quality.no_reference import noise
 from kdmri.runtime.memory import together
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, untimed
-from kdmri.sampling import calibration_region
-from kdmri.scaling import intensity_scale
-from kdmri.sparsity import sparse_fit
 
 Batch = tuple[
     Complex[Tensor, "slice coil row column"],

@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kdmri.consistency import fft_order
+from kdmri.data.records import Images
 from kdmri.errors import InvalidRequest
-from kdmri.records import Images
-from kdmri.resampling import as_complex, measured_band, upsample
+from kdmri.physics.consistency import fft_order
+from kdmri.physics.resampling import as_complex, measured_band, upsample
+from kdmri.physics.scaling import intensity_scale
 from kdmri.runtime.memory import together
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, untimed
-from kdmri.scaling import intensity_scale
 
 
 class SuperResolver:

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import structlog
 import torch
+from kdmri_service.observability import multiprocess as processes
+from kdmri_service.observability import observation as telemetry
+from kdmri_service.observability.observation import BOTH
 
-from kdmri.bundle import ROLES, Bundle, Manifest, Task, choose, load_all
+from kdmri.bundles.store import ROLES, Bundle, Manifest, Task, choose, load_all
+from kdmri.data.records import Images, KSpace
 from kdmri.errors import InvalidRequest, UnknownModel
-from kdmri.records import Images, KSpace
 from kdmri.runtime import Reconstructor, SuperResolver
-from kdmri.runtime.backends import ONNXRUNTIME, TENSORRT, Choice, fastest, unusable
+from kdmri.runtime.backends.selection import ONNXRUNTIME, TENSORRT, Choice, fastest, unusable
 from kdmri.runtime.model import Model, load_model
-from service import processes, telemetry
-from service.telemetry import BOTH
 
 log = structlog.get_logger()
 
@@ -58,7 +59,7 @@ class Models:
     def choose(self, task: Task, role: str, model: str | None) -> list[Model]:
         """The model to run, or for role `both` the student and then the teacher.
 
-        Raises InvalidRequest or UnknownModel, see `kdmri.bundle.choose`.
+        Raises InvalidRequest or UnknownModel, see `kdmri.bundles.store.choose`.
         """
         if role not in (*ROLES, BOTH):
             raise InvalidRequest(f"expected role {' or '.join((*ROLES, BOTH))}, got {role[:40]!r}")

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, Self
 
+from kdmri_service.engine.scheduler import Scheduler
+from kdmri_service.observability import observation as telemetry
+from kdmri_service.observability.observation import BOTH, Observation
 from starlette.requests import ClientDisconnect
 
-from kdmri import quality
-from kdmri.bundle import Manifest
-from kdmri.quality import Quality
-from kdmri.records import Images, Scan
+from kdmri.bundles.store import Manifest
+from kdmri.data.records import Images, Scan
+from kdmri.quality import no_reference as quality
+from kdmri.quality.no_reference import Quality
 from kdmri.runtime import Reconstructor, Stage, SuperResolver, alike
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import StageName
-from service import telemetry
-from service.scheduler import Scheduler
-from service.telemetry import BOTH, Observation
 
 
 class Job(Protocol):

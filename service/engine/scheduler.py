@@ -12,10 +12,9 @@ from typing import Any, TypeVar
 
 import structlog
 import torch
-
-from service import telemetry
-from service.errors import Overloaded
-from service.telemetry import Observation
+from kdmri_service.observability import observation as telemetry
+from kdmri_service.observability.observation import Observation
+from kdmri_service.transports.http.problems import Overloaded
 
 log = structlog.get_logger()
 

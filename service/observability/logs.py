@@ -16,7 +16,7 @@ TRUSTED = "uvicorn"
 UVICORN: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"json": {"()": "service.logs.formatter"}},
+    "formatters": {"json": {"()": "kdmri_service.observability.logs.formatter"}},
     "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
     "root": {"handlers": ["stdout"], "level": "INFO"},
 }

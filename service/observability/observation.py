@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 
+from kdmri_service.observability import gpu
+from kdmri_service.observability import multiprocess as processes
+from kdmri_service.transports.http.problems import status_of
 from opentelemetry import context, trace
 from prometheus_client import (
     CollectorRegistry,
@@ -18,13 +21,11 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from kdmri import quality
-from kdmri.bundle import ROLES, Manifest, Task
-from kdmri.quality import Quality
+from kdmri.bundles.store import ROLES, Manifest, Task
+from kdmri.quality import no_reference as quality
+from kdmri.quality.comparison import Comparison
+from kdmri.quality.no_reference import Quality
 from kdmri.runtime.stages import StageName
-from service import gpu, processes
-from service.comparison import Comparison
-from service.errors import status_of
 
 TRACER = trace.get_tracer("kdmri")
 """Does nothing until `traces` says where spans go."""

@@ -22,13 +22,14 @@ from multiprocessing.context import SpawnProcess
 
 import structlog
 from anyio.to_thread import run_sync
+from kdmri_service.engine.catalogue import Models
+from kdmri_service.engine.inference import Answer
+from kdmri_service.engine.scheduler import Scheduler
+from kdmri_service.observability import observation as telemetry
+from kdmri_service.shadow import process as background
+from kdmri_service.shadow.replay import Pair, Sample
 
-from service import background, telemetry
-from service.comparison import Comparison
-from service.inference import Answer
-from service.models import Models
-from service.rerun import Pair, Sample
-from service.scheduler import Scheduler
+from kdmri.quality.comparison import Comparison
 
 log = structlog.get_logger()
 

@@ -20,7 +20,7 @@ def main(connection: Connection, device: str, threads: int, backend: str) -> Non
     # An interrupt at the terminal reaches every process of the group; the service decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
-    from service.rerun import Rerun
+    from kdmri_service.shadow.replay import Rerun
 
     rerun = Rerun(device=device, threads=threads, backend=backend)
     with suppress(EOFError, BrokenPipeError):

@@ -4,13 +4,14 @@ import math
 from dataclasses import dataclass, replace
 from functools import partial
 
-from kdmri.bundle import Bundle
-from kdmri.records import Images, KSpace
+from kdmri_service.engine.catalogue import load_warm
+from kdmri_service.engine.inference import Answer, Job, Reconstruction, SuperResolution
+from kdmri_service.observability.observation import Observation
+
+from kdmri.bundles.store import Bundle
+from kdmri.data.records import Images, KSpace
+from kdmri.quality.comparison import Comparison, compare
 from kdmri.runtime.model import Model
-from service.comparison import Comparison, compare
-from service.inference import Answer, Job, Reconstruction, SuperResolution
-from service.models import load_warm
-from service.telemetry import Observation
 
 Pair = tuple[Bundle, Bundle]
 """The bundle that answered, and the one of the other role to hold it against."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kdmri.bundle import MANIFEST, Bundle, choose, load, load_all
+from kdmri.bundles.store import MANIFEST, Bundle, choose, load, load_all
 from kdmri.errors import CorruptBundle, InvalidRequest, UnknownModel
 
 

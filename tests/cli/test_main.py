@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from kdmri.formats import fastmri
-from tests.formats.mrd_files import MrdFile
+from kdmri.formats.kspace import fastmri
+from tests.formats.kspace.mrd_files import MrdFile
 from tests.scans import phantom, scan
 
 KDMRI = Path(sys.executable).with_name("kdmri")
@@ -128,8 +128,8 @@ def test_models_lists_what_is_shipped() -> None:
 
 
 def test_the_serving_path_imports_no_training_dependency() -> None:
-    code = "import sys, service.app, kdmri.cli; print(*sys.modules)"
+    code = "import sys, kdmri_service.app, kdmri.cli.main; print(*sys.modules)"
     loaded = set(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
-    assert not loaded & {"lightning", "tensorboard", "matplotlib", "onnxscript", "training", "nilearn", "pandas"}
+    assert not loaded & {"lightning", "tensorboard", "matplotlib", "onnxscript", "kdmri_training", "nilearn", "pandas"}

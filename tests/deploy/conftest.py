@@ -1,29 +1,19 @@
 """What the dashboards and the rules may name, and a running service to ask."""
 
 import shutil
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
 
-from service import telemetry
-
-# deploy holds scripts, not a package: let the tests import them.
-DEPLOY = Path(__file__).parents[2] / "deploy"
-sys.path[:0] = [str(DEPLOY), str(DEPLOY / "grafana")]
-
-import live  # noqa: E402
-
-SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "gauge": [""], "info": ["_info"]}
+from tests.exported import exported_series
+from tools.harness import live
 
 
 @pytest.fixture
 def exported() -> set[str]:
-    """Names of all series that /metrics can show, those without a sample yet included."""
-    families = list(telemetry.REGISTRY.collect())
-    return {family.name + suffix for family in families for suffix in SUFFIXES[family.type]}
+    """Names of all series that /metrics can show."""
+    return exported_series()
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import h5py
 import httpx2
-import live
 import pydicom
 import pytest
-import traffic
+
+from tools.harness import live, traffic
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "nginx" / "kdmri.conf"
 NAME, PASSWORD = "radiology", "correct horse"

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
-import queries
-import traffic
 import yaml
-from live import RULES, until
 from PIL import Image
+
+from tools.dashboards import queries
+from tools.harness import traffic
+from tools.harness.live import RULES, until
 
 DECLARED = [
     rule

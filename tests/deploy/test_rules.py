@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import queries
 import yaml
+
+from tools.dashboards import queries
 
 PROMETHEUS = Path(__file__).parents[2] / "deploy" / "prometheus"
 RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))

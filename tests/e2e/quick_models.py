@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from kdmri.bundle import CONSISTENCY, MANIFEST, Bundle, cascade_file, sha256
+from kdmri.bundles.store import CONSISTENCY, MANIFEST, Bundle, cascade_file, sha256
 
 ANY_SHAPE = ["batch", "row", "column", "plane"]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from numpy.testing import assert_allclose
 
-from benchmarks import eager
-from kdmri.bundle import Bundle, choose
+from kdmri.bundles.store import Bundle, choose
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import load_model
 from tests.scans import phantom, scan
+from tools.benchmarks import eager
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ def test_what_bundles_are_measured_against_does_the_same(bundles: list[Bundle], 
 
 def test_kernels_run() -> None:
     """Each once, untimed."""
-    command = [sys.executable, "-m", "pytest", "-q", "benchmarks/kernels.py", "--benchmark-disable"]
+    command = [sys.executable, "-m", "pytest", "-q", "tools/benchmarks/kernels.py", "--benchmark-disable"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -38,7 +38,7 @@ def test_the_benchmark_writes_its_page_and_keeps_the_text_around(tmp_path: Path)
     pytest.importorskip("matplotlib", reason="the extra kdmri[train] is not installed")
     page = tmp_path / "performance.md"
     page.write_text("# Speed\n\nwhy\n<!-- measured: begin -->\nold figures\n<!-- measured: end -->\nbecause\n")
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--threads", "1", "--output", tmp_path]
+    command = [sys.executable, "-m", "tools.benchmarks", "--quick", "--threads", "1", "--output", tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     text = page.read_text()
@@ -58,7 +58,17 @@ def test_the_benchmark_writes_its_page_and_keeps_the_text_around(tmp_path: Path)
 
 
 def test_reading_is_measured(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.reading", "--slices", "2", "--repeats", "2", "--folder", tmp_path]
+    command = [
+        sys.executable,
+        "-m",
+        "tools.benchmarks.reading",
+        "--slices",
+        "2",
+        "--repeats",
+        "2",
+        "--folder",
+        tmp_path,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [line.split(":")[0] for line in done.stdout.splitlines()[1:]] == ["clock", "processor"]

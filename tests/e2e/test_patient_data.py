@@ -11,11 +11,11 @@ import pydicom
 import pydicom.data
 import pytest
 
-from kdmri.bundle import Bundle
+from kdmri.bundles.store import Bundle
 from tests.e2e import quick_models
 from tests.e2e.serving import PATIENCE, Service, serving
-from tests.formats import test_description as description
-from tests.formats.mrd_files import MrdFile
+from tests.formats.kspace import test_description as description
+from tests.formats.kspace.mrd_files import MrdFile
 from tests.scans import phantom, scan
 
 INSTALLED = Path(pydicom.data.__file__).parent

@@ -15,7 +15,7 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from kdmri.formats import fastmri
+from kdmri.formats.kspace import fastmri
 from tests.e2e.serving import KDMRI, PATIENCE, serving, until
 from tests.scans import phantom, scan
 

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from pydicom.data import get_testdata_file
 
-from kdmri.bundle import Bundle
+from kdmri.bundles.store import Bundle
 from tests.e2e import quick_models
 from tests.e2e.serving import PATIENCE, serving
 

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydicom.data import get_testdata_file
 
-from kdmri.bundle import Bundle
+from kdmri.bundles.store import Bundle
 from tests.e2e import quick_models
 from tests.e2e.serving import PATIENCE, Service, serving, until
 

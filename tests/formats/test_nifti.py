@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from numpy import ndarray
 from numpy.testing import assert_allclose, assert_array_equal
 
+from kdmri.data.records import Geometry, Images
 from kdmri.errors import UnreadableInput, UnsupportedInput
-from kdmri.formats import dicom, kspace, nifti
-from kdmri.records import Geometry, Images
+from kdmri.formats import nifti
+from kdmri.formats.dicom import reader as dicom
+from kdmri.formats.kspace import reader as kspace
 from kdmri.runtime import zero_filled
 
 few = settings(max_examples=25)

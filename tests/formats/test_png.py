@@ -13,8 +13,9 @@ from numpy.testing import assert_allclose
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from kdmri.formats import dicom, nifti, png
-from kdmri.records import Images
+from kdmri.data.records import Images
+from kdmri.formats import nifti, png
+from kdmri.formats.dicom import reader as dicom
 from tests.scans import phantom
 
 

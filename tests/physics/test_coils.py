@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from kdmri.coils import calibrated, central, combine, compress, compression, sensitivities
-from kdmri.formats import kspace as formats
-from kdmri.fourier import fft2c, ifft2c
-from kdmri.sampling import calibration_region
+from kdmri.formats.kspace import reader as formats
+from kdmri.physics.coils import calibrated, central, combine, compress, compression, sensitivities
+from kdmri.physics.fourier import fft2c, ifft2c
+from kdmri.physics.sampling import calibration_region
 from tests.scans import maps, phantom, scan
 
 CENTRE = (slice(0, 64), slice(24, 40))
@@ -47,7 +47,7 @@ def test_maps_between_grid_points_are_those_at_every_pixel(
     region = (slice(0, shape[0]), lines)
     interpolated = sensitivities(samples, region)[0]
     assert_allclose(torch.linalg.vector_norm(interpolated, dim=0), 1, atol=1e-5)
-    monkeypatch.setattr("kdmri.coils.GRID", max(shape))
+    monkeypatch.setattr("kdmri.physics.coils.GRID", max(shape))
     everywhere = sensitivities(samples, region)[0]
     inside = torch.from_numpy(phantom(*shape)[0] > 0.1)
     departure = torch.linalg.vector_norm(interpolated - everywhere, dim=0)[inside]

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from kdmri.coils import combine, expand
-from kdmri.consistency import ITERATIONS, DataConsistency, fft_order, normal
-from kdmri.fourier import fft2c, ifft2c
+from kdmri.physics.coils import combine, expand
+from kdmri.physics.consistency import ITERATIONS, DataConsistency, fft_order, normal
+from kdmri.physics.fourier import fft2c, ifft2c
 
 ONE = torch.ones(())
 

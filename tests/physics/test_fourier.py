@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from kdmri.fourier import centre_crop, fft2c, ifft2c
+from kdmri.physics.fourier import centre_crop, fft2c, ifft2c
 
 sizes = st.tuples(st.integers(1, 33), st.integers(1, 33))
 

@@ -10,7 +10,7 @@ import torch
 from numpy import ndarray
 from numpy.testing import assert_allclose
 
-from kdmri.fourier import fft2c, ifft2c
+from kdmri.physics.fourier import fft2c, ifft2c
 
 BART = shutil.which("bart")
 pytestmark = pytest.mark.skipif(BART is None, reason="Debian's bart is not installed")

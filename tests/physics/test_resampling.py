@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from kdmri.fourier import fft2c
-from kdmri.records import Geometry
-from kdmri.resampling import as_complex, downsample, measured_band, upsample
+from kdmri.data.records import Geometry
+from kdmri.physics.fourier import fft2c
+from kdmri.physics.resampling import as_complex, downsample, measured_band, upsample
 
 sizes = st.tuples(st.integers(2, 24), st.integers(2, 24))
 scales = st.sampled_from((2, 3, 4))

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdmri.sampling import MASKS, calibration_region, centre_lines, measured, whole_lines
+from kdmri.physics.sampling import MASKS, calibration_region, centre_lines, measured, whole_lines
 
 kinds = st.sampled_from(sorted(MASKS))
 columns_of = st.integers(64, 400)

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from kdmri import sparsity
-from kdmri.coils import combine, expand
-from kdmri.consistency import fft_order
-from kdmri.fourier import fft2c, ifft2c
-from kdmri.records import KSpace
-from kdmri.sparsity import KNEE, LEAST, LEVELS, PER_NOISE, TRUSTED, _denoised, _haar, _unhaar, sparse_fit
+from kdmri.data.records import KSpace
+from kdmri.physics import sparse_fit as sparsity
+from kdmri.physics.coils import combine, expand
+from kdmri.physics.consistency import fft_order
+from kdmri.physics.fourier import fft2c, ifft2c
+from kdmri.physics.sparse_fit import KNEE, LEAST, LEVELS, PER_NOISE, TRUSTED, _denoised, _haar, _unhaar, sparse_fit
 from tests.scans import maps, phantom, scan
 
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40))

@@ -3,8 +3,8 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
-from kdmri import metrics
-from kdmri.scaling import intensity_scale
+from kdmri.physics.scaling import intensity_scale
+from kdmri.quality import metrics
 
 rng = np.random.default_rng(0)
 TRUTH = rng.random((3, 32, 40), dtype=np.float32)

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from kdmri import quality, sampling
-from kdmri.bundle import Bundle, Manifest
-from kdmri.quality import FAR, RESIDUAL, TOLERANCE, Quality
-from kdmri.records import Images
-from kdmri.resampling import upsample
+from kdmri.bundles.store import Bundle, Manifest
+from kdmri.data.records import Images
+from kdmri.physics import sampling
+from kdmri.physics.resampling import upsample
+from kdmri.quality import no_reference as quality
+from kdmri.quality.no_reference import FAR, RESIDUAL, TOLERANCE, Quality
 from kdmri.runtime import Reconstructor, SuperResolver, zero_filled
 from kdmri.runtime.model import Model
 from tests.scans import phantom, scan

@@ -9,12 +9,19 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from kdmri_service.settings import Settings
 
-from kdmri.bundle import Bundle, cascade_file
+from kdmri.bundles.store import Bundle, cascade_file
+from kdmri.data.records import Images
 from kdmri.errors import InvalidRequest
-from kdmri.records import Images
-from kdmri.runtime import Reconstructor, SuperResolver, backends, tensorrt
-from kdmri.runtime.backends import (
+from kdmri.runtime import Reconstructor, SuperResolver
+from kdmri.runtime.backends import selection as backends
+from kdmri.runtime.backends import tensorrt
+from kdmri.runtime.backends.onnx import CPU as CPU_PROVIDER
+from kdmri.runtime.backends.onnx import CUDA as CUDA_PROVIDER
+from kdmri.runtime.backends.onnx import TENSORRT as TENSORRT_PROVIDER
+from kdmri.runtime.backends.onnx import providers
+from kdmri.runtime.backends.selection import (
     BACKENDS,
     ONNXRUNTIME,
     OPENVINO,
@@ -28,11 +35,6 @@ from kdmri.runtime.backends import (
     unusable,
 )
 from kdmri.runtime.model import load_model
-from kdmri.runtime.onnx import CPU as CPU_PROVIDER
-from kdmri.runtime.onnx import CUDA as CUDA_PROVIDER
-from kdmri.runtime.onnx import TENSORRT as TENSORRT_PROVIDER
-from kdmri.runtime.onnx import providers
-from service.settings import Settings
 from tests.scans import phantom, scan
 
 CPU = torch.device("cpu")

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdmri.bundle import CONSISTENCY, Bundle
-from kdmri.consistency import fft_order
+from kdmri.bundles.store import CONSISTENCY, Bundle
+from kdmri.physics.consistency import fft_order
+from kdmri.physics.sparse_fit import sparse_fit
 from kdmri.runtime import Reconstructor, SuperResolver
+from kdmri.runtime.backends.torchscript import load_module
 from kdmri.runtime.model import Model
 from kdmri.runtime.reconstructor import residual
 from kdmri.runtime.stages import untimed
-from kdmri.runtime.torchscript import load_module
-from kdmri.sparsity import sparse_fit
 from tests.scans import maps, phantom, scan
 
 NOWHERE = torch.device("meta")

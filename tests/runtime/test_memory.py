@@ -16,7 +16,7 @@ PEAK = """
 import resource, sys
 from pathlib import Path
 from kdmri import MODELS
-from kdmri.bundle import choose, load_all
+from kdmri.bundles.store import choose, load_all
 from kdmri.formats import kspace
 from kdmri.runtime import Reconstructor, memory
 from kdmri.runtime.model import load_model

@@ -7,16 +7,16 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from kdmri import metrics
+from kdmri.data.records import Geometry, KSpace
 from kdmri.errors import UnsupportedInput
-from kdmri.formats import kspace as formats
-from kdmri.fourier import fft2c
-from kdmri.readout import remove_oversampling
-from kdmri.records import Geometry, KSpace
+from kdmri.formats.kspace import reader as formats
+from kdmri.operations.undersampling import undersampled
+from kdmri.physics.fourier import fft2c
+from kdmri.physics.readout import remove_oversampling
+from kdmri.quality import metrics
 from kdmri.runtime import Reconstructor, zero_filled
 from kdmri.runtime.model import Model
 from kdmri.runtime.reconstructor import alike, measurements
-from kdmri.undersampling import undersampled
 from tests.scans import phantom, scan
 
 ROLES = ("student", "teacher")

@@ -6,11 +6,11 @@ import torch
 from numpy.testing import assert_allclose
 from pydicom.data import get_testdata_file
 
-from kdmri import metrics
+from kdmri.data.records import Geometry, Images
 from kdmri.errors import InvalidRequest
-from kdmri.formats import dicom
-from kdmri.records import Geometry, Images
-from kdmri.resampling import downsample, upsample
+from kdmri.formats.dicom import reader as dicom
+from kdmri.physics.resampling import downsample, upsample
+from kdmri.quality import metrics
 from kdmri.runtime import SuperResolver
 from kdmri.runtime.model import Model
 from tests.scans import phantom

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from kdmri_service.app import create_app
+from kdmri_service.settings import Settings
 
-from kdmri.formats import fastmri
-from service.app import create_app
-from service.settings import Settings
+from kdmri.formats.kspace import fastmri
 from tests.scans import phantom, scan
 
 

@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-import queries
+
+from tools.dashboards import queries
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 # Prometheus' own word on a target.
@@ -14,10 +15,10 @@ COMMITTED = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 
 
 def test_committed_dashboards_are_the_generated_ones(tmp_path):
-    dashboards = pytest.importorskip("dashboards", reason="grafana-foundation-sdk is not installed")
+    dashboards = pytest.importorskip("tools.dashboards.__main__", reason="grafana-foundation-sdk is not installed")
     dashboards.write(tmp_path)
     generated = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert generated == {path.name: path.read_text() for path in COMMITTED}, "run python deploy/grafana/dashboards.py"
+    assert generated == {path.name: path.read_text() for path in COMMITTED}, "run make dashboards"
 
 
 @pytest.mark.parametrize("query", list(queries.queries()), ids=lambda query: f"{query.dashboard}: {query.panel}")

@@ -7,10 +7,8 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="no matplotlib: the extra train has it")
 
-import page
-import queries
-import series
-import shadow_cost
+from tools.dashboards import queries
+from tools.reports import page, series, shadow_cost
 
 TURNS = np.random.default_rng(0).exponential(size=(12, shadow_cost.TURN))
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kdmri_training.data.simulation import Slices
+from kdmri_training.learning import recipe as recipes
+from kdmri_training.learning.recipe import Recipe
 
 from tests.scans import phantom
-from training import recipe as recipes
-from training.data import Slices
-from training.recipe import Recipe
 
 
 @pytest.fixture

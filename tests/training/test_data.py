@@ -3,13 +3,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from kdmri_training.data.simulation import (
+    Measurement,
+    Slices,
+    closer,
+    reconstruction_batch,
+    simulate_phase,
+    simulate_sensitivities,
+)
+from kdmri_training.learning.recipe import Recipe
+from kdmri_training.learning.teacher import examples
 from numpy.testing import assert_allclose
 
-from kdmri.coils import combine, expand
-from kdmri.fourier import fft2c, ifft2c
-from training.data import Measurement, Slices, closer, reconstruction_batch, simulate_phase, simulate_sensitivities
-from training.recipe import Recipe
-from training.teacher import examples
+from kdmri.physics.coils import combine, expand
+from kdmri.physics.fourier import fft2c, ifft2c
 
 CPU = torch.device("cpu")
 

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from kdmri_training.data.simulation import Enlargement
+from kdmri_training.learning.fit import share
 
 from kdmri.errors import InvalidRequest
 from tests.training.experiments import write_data, write_recipe
-from training.data import Enlargement
-from training.fit import share
 
 KDMRI = str(Path(sys.executable).with_name("kdmri"))
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

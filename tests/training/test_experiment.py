@@ -7,22 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.fabric import Fabric
-from numpy.testing import assert_allclose
-from scipy import stats
-
-from kdmri import MODELS
-from kdmri.bundle import choose, load_all
-from kdmri.fourier import fft2c
-from kdmri.metrics import psnr
-from kdmri.runtime import zero_filled
-from kdmri.runtime.model import load_model
-from tests.scans import phantom
-from tests.training.experiments import write_data, write_recipe
-from training import experiment, results
-from training import recipe as recipes
-from training import teacher as supervising
-from training.comparison import (
+from kdmri_training.data.simulation import load_slices, load_volume
+from kdmri_training.evaluation import results
+from kdmri_training.evaluation.comparison import (
     Result,
     conditions,
     gains,
@@ -33,11 +20,25 @@ from training.comparison import (
     volumes,
     with_phase,
 )
-from training.data import load_slices, load_volume
-from training.evaluate import undersampled
-from training.experiment import HEIRS, METHODS, TITLES, networks
-from training.recipe import Recipe
-from training.teacher import examples
+from kdmri_training.evaluation.evaluate import undersampled
+from kdmri_training.learning import experiment
+from kdmri_training.learning import recipe as recipes
+from kdmri_training.learning import teacher as supervising
+from kdmri_training.learning.experiment import HEIRS, METHODS, TITLES, networks
+from kdmri_training.learning.recipe import Recipe
+from kdmri_training.learning.teacher import examples
+from lightning.fabric import Fabric
+from numpy.testing import assert_allclose
+from scipy import stats
+
+from kdmri import MODELS
+from kdmri.bundles.store import choose, load_all
+from kdmri.physics.fourier import fft2c
+from kdmri.quality.metrics import psnr
+from kdmri.runtime import zero_filled
+from kdmri.runtime.model import load_model
+from tests.scans import phantom
+from tests.training.experiments import write_data, write_recipe
 
 CPU = torch.device("cpu")
 

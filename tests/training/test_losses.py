@@ -5,8 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
-from training.losses import (
+from kdmri_training.learning.losses import (
     attention_loss,
     attention_map,
     cascade_loss,

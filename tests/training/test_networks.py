@@ -2,11 +2,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from kdmri_training.learning import recipe as recipes
+from kdmri_training.learning.recipe import RECIPES
+from kdmri_training.networks.cascades import (
+    DCCNN,
+    VDSR,
+    Denoiser,
+    cascade_images,
+    deepened,
+    features,
+    flows,
+    parameters,
+    shortened,
+)
 from torch.nn.functional import conv2d, pixel_shuffle, pixel_unshuffle
-
-from training import recipe as recipes
-from training.networks import DCCNN, VDSR, Denoiser, cascade_images, deepened, features, flows, parameters, shortened
-from training.recipe import RECIPES
 
 
 @pytest.mark.parametrize(("role", "count"), [("teacher", 144_650), ("student", 52_170)])

@@ -10,18 +10,19 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from kdmri_training import cli
+from kdmri_training.data.simulation import Slices
+from kdmri_training.learning import fit as fitting
+from kdmri_training.learning import run as running
+from kdmri_training.learning import teacher as supervising
+from kdmri_training.learning.recipe import Recipe
+from kdmri_training.publishing import export as bundles
 from lightning.fabric import Fabric
 
-from kdmri import bundle, quality
+from kdmri.bundles import store as bundle
+from kdmri.quality import no_reference as quality
 from kdmri.runtime.model import load_model
 from tests.scans import phantom
-from training import cli
-from training import export as bundles
-from training import fit as fitting
-from training import run as running
-from training import teacher as supervising
-from training.data import Slices
-from training.recipe import Recipe
 
 
 @pytest.fixture

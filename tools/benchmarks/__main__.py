@@ -20,19 +20,19 @@ from statistics import median
 from typing import Any
 
 import torch
+from kdmri_service.observability.observation import Observation
+from kdmri_service.settings import CORES, GPU_BATCH
+from kdmri_training.evaluation import raw
 
 import kdmri
-from benchmarks import eager, machine, page, served
 from kdmri.benchmark import CPU, Spread, in_turns, ratios, scan
-from kdmri.bundle import ROLES, Bundle, choose, load_all
-from kdmri.records import KSpace
+from kdmri.bundles.store import ROLES, Bundle, choose, load_all
+from kdmri.data.records import KSpace
 from kdmri.runtime import Reconstructor
-from kdmri.runtime.backends import fastest, offered
+from kdmri.runtime.backends.selection import fastest, offered
 from kdmri.runtime.model import Model, load_model
-from service.settings import CORES, GPU_BATCH
-from service.telemetry import Observation
 from tests.e2e.serving import serving
-from training import raw
+from tools.benchmarks import eager, machine, page, served
 
 PYTORCH = "PyTorch"
 REGULARISATION = 0.01

@@ -16,22 +16,22 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
+from kdmri_training.evaluation.raw import REGULARISATIONS, bart
 from torch import Tensor
 
 import kdmri
-from benchmarks import served
-from kdmri import metrics
-from kdmri.bundle import ROLES, choose, load_all
-from kdmri.coils import combine
-from kdmri.formats import kspace as formats
-from kdmri.fourier import centre_crop, fft2c, ifft2c
-from kdmri.readout import remove_oversampling
-from kdmri.records import KSpace
+from kdmri.bundles.store import ROLES, choose, load_all
+from kdmri.data.records import KSpace
+from kdmri.formats.kspace import reader as formats
+from kdmri.operations.undersampling import undersampled
+from kdmri.physics.coils import combine
+from kdmri.physics.fourier import centre_crop, fft2c, ifft2c
+from kdmri.physics.readout import remove_oversampling
+from kdmri.quality import metrics
 from kdmri.runtime import Reconstructor, zero_filled
 from kdmri.runtime.model import load_model
 from kdmri.runtime.reconstructor import fitted, measurements
-from kdmri.undersampling import undersampled
-from training.raw import REGULARISATIONS, bart
+from tools.benchmarks import served
 
 Method = Callable[[KSpace], np.ndarray]
 
@@ -244,7 +244,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def main() -> None:
     """All tables."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.coils")
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmarks.coils")
     parser.add_argument("--data", type=Path, default=served.ROOT.parent / "shared" / "data")
     kspace = parser.parse_args().data / "kspace"
     made()

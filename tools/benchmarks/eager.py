@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import onnx
 import torch
+from kdmri_training.networks.cascades import DCCNN
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from kdmri.bundle import Bundle, cascade_file
-from kdmri.consistency import DataConsistency
-from kdmri.runtime.denoiser import Planes
+from kdmri.bundles.store import Bundle, cascade_file
+from kdmri.physics.consistency import DataConsistency
+from kdmri.runtime.backends.denoiser import Planes
 from kdmri.runtime.model import Model, load_model
-from training.networks import DCCNN
 
 
 class EagerDenoiser:

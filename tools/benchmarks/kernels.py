@@ -13,18 +13,18 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 import kdmri
-from benchmarks.served import upload
 from kdmri.benchmark import scan
-from kdmri.bundle import ROLES, cascade_file, choose, load_all
-from kdmri.coils import sensitivities
-from kdmri.consistency import DataConsistency, fft_order, normal
-from kdmri.formats import kspace
-from kdmri.fourier import fft2c
-from kdmri.runtime.backends import denoiser, offered
+from kdmri.bundles.store import ROLES, cascade_file, choose, load_all
+from kdmri.formats.kspace import reader as kspace
+from kdmri.physics.coils import sensitivities
+from kdmri.physics.consistency import DataConsistency, fft_order, normal
+from kdmri.physics.fourier import fft2c
+from kdmri.physics.sampling import calibration_region
+from kdmri.physics.scaling import intensity_scale
+from kdmri.physics.sparse_fit import sparse_fit
+from kdmri.runtime.backends.selection import denoiser, offered
 from kdmri.runtime.reconstructor import backprojected, measurements
-from kdmri.sampling import calibration_region
-from kdmri.scaling import intensity_scale
-from kdmri.sparsity import sparse_fit
+from tools.benchmarks.served import upload
 
 CPU = torch.device("cpu")
 BUNDLES = load_all(kdmri.MODELS)

@@ -9,7 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from benchmarks.served import BEFORE
+from tools.benchmarks.served import BEFORE
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -21,7 +21,7 @@ import numpy as np
 from ismrmrd.hdf5 import acquisition_dtype
 
 from kdmri.benchmark import Spread
-from kdmri.formats import header, mrd
+from kdmri.formats.kspace import header, mrd
 
 COILS, LINES, SAMPLES = 32, 320, 640
 
@@ -80,7 +80,7 @@ def alone(read: Callable[[Path], object], source: Path, small: Path) -> tuple[fl
 
 def main() -> None:
     """Write, read in turns, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.reading")
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmarks.reading")
     parser.add_argument("--slices", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", type=Path)

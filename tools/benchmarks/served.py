@@ -18,11 +18,11 @@ import h5py
 import numpy as np
 
 from kdmri.benchmark import Spread, in_turns, ratios, scan
-from kdmri.formats import fastmri
-from kdmri.records import KSpace
+from kdmri.data.records import KSpace
+from kdmri.formats.kspace import fastmri
 from tests.e2e.serving import PATIENCE, Service, serving
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BEFORE = "7b2cde4"
 """The last commit before this project began to care for speed."""
 CLIENTS = (1, 4, 16)

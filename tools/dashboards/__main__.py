@@ -1,4 +1,4 @@
-"""The dashboards as code: `python deploy/grafana/dashboards.py [FOLDER]` writes their JSON, by default to dashboards/.
+"""Write the Grafana dashboards as JSON, by default to deploy/grafana/dashboards: `python -m tools.dashboards [FOLDER]`.
 
 They query what the service exports and nothing else, so they work on any Prometheus that scrapes it as job `kdmri`.
 Laid out for 1280 x 800: the figures and the first two rows of graphs are seen without scrolling.
@@ -8,11 +8,11 @@ import json
 import sys
 from pathlib import Path
 
-import capacity
-import overview
-import teacher_against_student
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+from tools.dashboards import capacity, overview, teacher_against_student
+
+COMMITTED = Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards"
 DASHBOARDS = {
     "teacher-against-student": teacher_against_student.dashboard,
     "overview": overview.dashboard,
@@ -29,4 +29,4 @@ def write(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_suffix(""))
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else COMMITTED)

@@ -1,7 +1,8 @@
 """Is it full, and of what: places in the queue, model time, processors, memory."""
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from panels import RECENT, RED, WHOLE, figure, graph, limits, models, page, quantile
+
+from tools.dashboards.panels import RECENT, RED, WHOLE, figure, graph, limits, models, page, quantile
 
 SERVICE = 'job="kdmri"'
 WAITING, PLACES, RUNNING = "sum(kdmri_queue_depth)", "sum(kdmri_queue_capacity)", "sum(kdmri_in_progress)"

@@ -2,7 +2,9 @@
 
 from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from panels import (
+
+from kdmri.quality.no_reference import RESIDUAL, TOLERANCE
+from tools.dashboards.panels import (
     CHOSEN,
     RECENT,
     WHOLE,
@@ -17,8 +19,6 @@ from panels import (
     quantile,
     stacked,
 )
-
-from kdmri.quality import RESIDUAL, TOLERANCE
 
 REQUESTS, REQUEST, SLICES = "kdmri_requests_total", "kdmri_request_duration_seconds", "kdmri_slices_total"
 OPERATION = 'operation=~"$operation"'

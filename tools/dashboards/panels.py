@@ -12,7 +12,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="kdmri-prometheus")
-RULES = Path(__file__).parents[1] / "prometheus" / "rules" / "kdmri.yml"
+RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules" / "kdmri.yml"
 COLOURS = {"student": "blue", "teacher": "orange"}
 PAINTED = {
     "role": ("fixed", COLOURS),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-DASHBOARDS = Path(__file__).with_name("dashboards")
+DASHBOARDS = Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards"
 # What Grafana would put in; windows wide enough for a Prometheus that has only just begun.
 VARIABLES = {"$__rate_interval": "2m", "$__range": "5m", "$operation": ".*", "$role": ".*", "$model": ".*"}
 COMPARISON = re.compile(r"(==|!=|>=|<=|>|<)(?!\s*bool)")

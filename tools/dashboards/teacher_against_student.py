@@ -2,7 +2,8 @@
 
 from grafana_foundation_sdk.builders import stat, timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from panels import (
+
+from tools.dashboards.panels import (
     CHOSEN,
     COLOURS,
     DOTTED,

@@ -17,11 +17,11 @@ import kdmri  # isort: skip
 import httpx2
 import torch
 
-from kdmri.bundle import load_all
-from kdmri.runtime.backends import fastest
+from kdmri.bundles.store import load_all
+from kdmri.runtime.backends.selection import fastest
 
 KDMRI = Path(sys.executable).with_name("kdmri")
-RULES = Path(__file__).with_name("prometheus") / "rules"
+RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules"
 REUSE = httpx2.Limits(keepalive_expiry=2)
 """For clients that pause: the server ends a connection after 5 s without a request, perhaps just as one is sent."""
 

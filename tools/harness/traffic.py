@@ -9,9 +9,11 @@ from tempfile import TemporaryDirectory
 import httpx2
 from pydicom.data import get_testdata_file
 
-from kdmri.formats import dicom, fastmri, nifti
-from kdmri.records import Images
-from kdmri.undersampling import of_images, undersampled
+from kdmri.data.records import Images
+from kdmri.formats import nifti
+from kdmri.formats.dicom import reader as dicom
+from kdmri.formats.kspace import fastmri
+from kdmri.operations.undersampling import of_images, undersampled
 
 ROLES = ("student", "teacher")
 AIR = 0.1

@@ -1,4 +1,4 @@
-"""docs/operations.md from a run: `python deploy/operations.py ../shared/data [THREADS]`, about ten minutes.
+"""docs/operations.md from a run: `python -m tools.reports.operations ../shared/data [THREADS]`, about ten minutes.
 
 Starts the service with every answer shadowed and a Prometheus, sends every slice of the test split as k-space
 undersampled 4 and 8 times, DICOM among them, files that can't be read and a crowd, and writes what Prometheus says.
@@ -14,18 +14,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-HERE = Path(__file__).parent
-sys.path.append(str(HERE / "grafana"))
+import httpx2
 
-import httpx2  # noqa: E402
-import live  # noqa: E402
-import page  # noqa: E402
-import pictures  # noqa: E402
-import queries  # noqa: E402
-import traffic  # noqa: E402
-
-import kdmri  # noqa: E402
-from kdmri import benchmark  # noqa: E402
+import kdmri
+from kdmri import benchmark
+from tools.dashboards import queries
+from tools.harness import (
+    live,
+    traffic,
+)
+from tools.reports import (
+    page,
+    pictures,
+)
 
 SCRAPE = 5
 """Seconds between scrapes."""

@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import httpx2
-import pictures
-import queries
 import yaml
-from live import RULES
 
 from kdmri.benchmark import Comparison
+from tools.dashboards import queries
+from tools.harness.live import RULES
+from tools.reports import pictures
 
-PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
+PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 PICTURES = PAGE.with_suffix("")
 SHADOW_COST = PICTURES / "shadow_cost.json"
 """Measured by shadow_cost.py, a run of its own."""
 
 HEAD = """# Operations: what the operator sees
 
-Written by `deploy/operations.py` from a run on {date}: one service with every answer shadowed
+Written by `python -m tools.reports.operations` from a run on {date}: one service with every answer shadowed
 (`KDMRI_SHADOW_RATE=1`), one Prometheus with this project's rules,
 {machine}.
 The traffic: every slice of the test split that is not air, once at 4x and once at 8x, by one role in turn and shadowed
@@ -160,7 +160,8 @@ back end: median and quartiles of pairs.
 
 COST = """## What shadow runs cost live requests
 
-Written by `deploy/shadow_cost.py` on {date}: `KDMRI_SHADOW_RATE=1` against 0, two services that take turns of
+Written by `python -m tools.reports.shadow_cost` on {date}: `KDMRI_SHADOW_RATE=1` against 0, two services that take turns
+of
 {requests_a_turn} requests with the same exponentially spaced arrivals, at half of what a service takes one after the
 other; {cores} processor cores an inference, back end {backend}, load average {load_before:.1f} before.
 Reconstruction of one real slice of 256 x 256 at 4x, super-resolution of one object of 64 x 64, by the student; every

@@ -12,11 +12,12 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import queries
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, NullFormatter
-from series import COLOURS, INK, Run, lines_of, minutes_of, named
+
+from tools.dashboards import queries
+from tools.reports.series import COLOURS, INK, Run, lines_of, minutes_of, named
 
 FAINT, EDGE = "#6a737d", "#d8dee4"
 WIDTH, ROW, GAP = 1280, 38, 8

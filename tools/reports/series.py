@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import queries
 from matplotlib.colors import to_rgb
+
+from tools.dashboards import queries
 
 INK = "#24292e"
 COLOURS = {

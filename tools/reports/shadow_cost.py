@@ -1,4 +1,4 @@
-"""What shadow runs cost live requests: `python deploy/shadow_cost.py ../shared/data [MINUTES]`, five minutes at most.
+"""Measure what shadow runs cost live requests, in five minutes: `python -m tools.reports.shadow_cost DATA [MINUTES]`.
 
 Latency with KDMRI_SHADOW_RATE=1 against 0, at half load: two services side by side take turns, so that whatever else
 the machine does falls on both. In a pair of turns both get the same arrivals, exponentially spaced, at half of what one
@@ -21,15 +21,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx2
-import live
 import numpy as np
-import traffic
-
-sys.path.append(str(Path(__file__).with_name("grafana")))
-import page
 
 import kdmri
-from kdmri.bundle import load_all
+from kdmri.bundles.store import load_all
+from tools.harness import live, traffic
+from tools.reports import page
 
 TURN = 25
 """Requests of one turn: the unit that the bootstrap draws, for requests of a turn wait for each other."""

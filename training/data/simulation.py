@@ -16,11 +16,11 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from kdmri.coils import combine, expand
-from kdmri.fourier import centre_crop, fft2c, ifft2c
-from kdmri.resampling import downsample, upsample
-from kdmri.sampling import MASKS, centre_lines, variable_density_mask
-from kdmri.scaling import intensity_scale
+from kdmri.physics.coils import combine, expand
+from kdmri.physics.fourier import centre_crop, fft2c, ifft2c
+from kdmri.physics.resampling import downsample, upsample
+from kdmri.physics.sampling import MASKS, centre_lines, variable_density_mask
+from kdmri.physics.scaling import intensity_scale
 
 Slice = Float16[ndarray, "row column"]
 

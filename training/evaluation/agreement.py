@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from kdmri_training.data.simulation import load_volume
+from kdmri_training.evaluation.evaluate import ACCELERATIONS, EVERY, SCALES, undersampled
 
-from kdmri import metrics
-from kdmri.records import Images
-from kdmri.resampling import downsample
+from kdmri.data.records import Images
+from kdmri.physics.resampling import downsample
+from kdmri.quality import metrics
 from kdmri.runtime.model import Model
 from kdmri.runtime.reconstructor import Reconstructor
 from kdmri.runtime.superresolver import SuperResolver
-from training.data import load_volume
-from training.evaluate import ACCELERATIONS, EVERY, SCALES, undersampled
 
 
 def agreement(student: Model, teacher: Model, data: Path) -> dict[str, dict[str, float]]:

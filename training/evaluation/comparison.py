@@ -12,21 +12,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
+from kdmri_training.data.simulation import Undersampling, load_volume
+from kdmri_training.evaluation.evaluate import ACCELERATIONS, undersampled
+from kdmri_training.learning.experiment import METHODS, Trained, load, networks
+from kdmri_training.learning.recipe import Experiment, Recipe
 from numpy import ndarray
 from scipy import stats
 from torch import Tensor
 
-from kdmri import metrics
-from kdmri.fourier import fft2c, ifft2c
-from kdmri.resampling import downsample, upsample
+from kdmri.physics.fourier import fft2c, ifft2c
+from kdmri.physics.resampling import downsample, upsample
+from kdmri.physics.sampling import variable_density_mask
+from kdmri.physics.scaling import intensity_scale
+from kdmri.quality import metrics
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model
-from kdmri.sampling import variable_density_mask
-from kdmri.scaling import intensity_scale
-from training.data import Undersampling, load_volume
-from training.evaluate import ACCELERATIONS, undersampled
-from training.experiment import METHODS, Trained, load, networks
-from training.recipe import Experiment, Recipe
 
 TOGETHER = 4
 """Slices that a network sees at once."""

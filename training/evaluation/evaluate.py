@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from kdmri_training.data.simulation import load_volume, simulate_phase
 from scipy.ndimage import map_coordinates
 
-from kdmri import metrics
-from kdmri.fourier import fft2c
-from kdmri.records import Images, KSpace
-from kdmri.resampling import downsample, upsample
+from kdmri.data.records import Images, KSpace
+from kdmri.physics.fourier import fft2c
+from kdmri.physics.resampling import downsample, upsample
+from kdmri.physics.sampling import centre_lines, random_mask
+from kdmri.quality import metrics
 from kdmri.runtime.model import Model
 from kdmri.runtime.reconstructor import Reconstructor, zero_filled
 from kdmri.runtime.superresolver import SuperResolver
-from kdmri.sampling import centre_lines, random_mask
-from training.data import load_volume, simulate_phase
 
 TEST_SET = (
     "test split: 4 brain, 5 cardiac and 1 spine volumes of subjects not trained on, every fourth slice; "

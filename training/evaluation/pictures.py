@@ -8,12 +8,12 @@ import matplotlib
 
 matplotlib.use("Agg")
 import numpy as np
+from kdmri_training.evaluation.comparison import Result, measured, volumes
+from kdmri_training.learning.experiment import TITLES, load, networks
+from kdmri_training.learning.recipe import Recipe
 from matplotlib import pyplot
 
-from kdmri.metrics import psnr
-from training.comparison import Result, measured, volumes
-from training.experiment import TITLES, load, networks
-from training.recipe import Recipe
+from kdmri.quality.metrics import psnr
 
 SHOWN = ("plain", "kd", "teacher")
 ERROR = 0.1

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from jaxtyping import Float
+from kdmri_training.data.simulation import Slices, Truncation
+from kdmri_training.learning.recipe import Recipe
+from kdmri_training.learning.teacher import examples
 from torch import Tensor
 
-from kdmri.quality import statistics
-from kdmri.scaling import intensity_scale
-from training.data import Slices, Truncation
-from training.recipe import Recipe
-from training.teacher import examples
+from kdmri.physics.scaling import intensity_scale
+from kdmri.quality.no_reference import statistics
 
 EXAMPLES = 1600
 """Of simulated scans, as many as this are drawn."""

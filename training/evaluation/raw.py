@@ -16,15 +16,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from jaxtyping import Complex64
+from kdmri_training.evaluation.evaluate import ACCELERATIONS, Score, score
 from numpy import ndarray
 
-from kdmri.formats import kspace as formats
-from kdmri.records import KSpace
+from kdmri.data.records import KSpace
+from kdmri.formats.kspace import reader as formats
+from kdmri.operations.undersampling import undersampled
 from kdmri.runtime import Reconstructor, zero_filled
 from kdmri.runtime.model import Model
 from kdmri.runtime.reconstructor import measurements
-from kdmri.undersampling import undersampled
-from training.evaluate import ACCELERATIONS, Score, score
 
 SCANS = ("brain_sagittal_1ch", "brain_16ch")
 SEEDS = range(5)

@@ -5,13 +5,13 @@ from pathlib import Path
 from statistics import mean, pstdev
 
 import torch
+from kdmri_training.evaluation import pictures
+from kdmri_training.evaluation.comparison import Gain, Result, gains, read_results, scores, scores_with_phase, write_csv
+from kdmri_training.learning.experiment import METHODS, TITLES, networks
+from kdmri_training.learning.recipe import Recipe
+from kdmri_training.networks.cascades import parameters
 
 from kdmri.runtime.model import Model
-from training import pictures
-from training.comparison import Gain, Result, gains, read_results, scores, scores_with_phase, write_csv
-from training.experiment import METHODS, TITLES, networks
-from training.networks import parameters
-from training.recipe import Recipe
 
 PAGE = """# Distillation compared: a reproduction of KD-MRI
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, pstdev
 
-from training.evaluate import Score
+from kdmri_training.evaluation.evaluate import Score
 
 METHODS = ("zero-filled", "bicubic", "sinc", "BART", "student", "teacher")
 

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from kdmri_training.data.simulation import Slices
+from kdmri_training.evaluation.report import Report
+from kdmri_training.learning.fit import fit
+from kdmri_training.learning.losses import DISTANCES, attention_loss, distillation_loss
+from kdmri_training.learning.recipe import Recipe, Role
+from kdmri_training.learning.teacher import examples, validation_score
+from kdmri_training.networks.cascades import features
 from lightning.fabric import Fabric
 from torch import Tensor, nn
-
-from training.data import Slices
-from training.fit import fit
-from training.losses import DISTANCES, attention_loss, distillation_loss
-from training.networks import features
-from training.recipe import Recipe, Role
-from training.report import Report
-from training.teacher import examples, validation_score
 
 Objective = Callable[[nn.Module, Any], Tensor]
 """The loss of a network in training on a batch."""

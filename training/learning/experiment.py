@@ -10,17 +10,16 @@ from itertools import count
 from pathlib import Path
 
 import torch
+from kdmri_training.data.simulation import load_slices
+from kdmri_training.evaluation.report import Report
+from kdmri_training.learning.distil import Lessons, Objective
+from kdmri_training.learning.fit import fit
+from kdmri_training.learning.losses import cascade_loss, flow_loss, hint_loss, similarity_loss
+from kdmri_training.learning.recipe import Experiment, Recipe
+from kdmri_training.learning.teacher import examples, fidelity, validation_score
+from kdmri_training.networks.cascades import cascade_images, features, flows
 from lightning.fabric import Fabric
 from torch import nn
-
-from training.data import load_slices
-from training.distil import Lessons, Objective
-from training.fit import fit
-from training.losses import cascade_loss, flow_loss, hint_loss, similarity_loss
-from training.networks import cascade_images, features, flows
-from training.recipe import Experiment, Recipe
-from training.report import Report
-from training.teacher import examples, fidelity, validation_score
 
 METHODS = {
     "plain": ("fidelity", "fidelity"),

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from kdmri_training.evaluation.report import Report
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from kdmri.errors import InvalidRequest
-from training.report import Report
 
 CHECKPOINT_SECONDS = 120
 """Between two writes of last.pt: what a run that is stopped loses at most."""

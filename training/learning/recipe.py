@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from kdmri_training.data.simulation import Simulation, Truncation, Undersampling
+from kdmri_training.networks.cascades import DCCNN, VDSR
 from torch import nn
 
 from kdmri.errors import InvalidRequest
-from training.data import Simulation, Truncation, Undersampling
-from training.networks import DCCNN, VDSR
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parents[1] / "recipes"
 Role = Literal["teacher", "student"]
 STAGES: dict[Role, tuple[str, ...]] = {"teacher": ("teacher",), "student": ("plain", "attention", "student")}
 """Those that train a role, in order."""
@@ -24,7 +24,7 @@ class Experiment:
     anatomy: str
     """The folder of volumes; * for all."""
     methods: tuple[str, ...]
-    """How students learn, each a name in training.experiment.METHODS."""
+    """How students learn, each a name in kdmri_training.learning.experiment.METHODS."""
     repeated: tuple[str, ...]
     """Methods repeated with `seeds`, from the same teacher."""
     seeds: tuple[int, ...]
@@ -63,7 +63,7 @@ class Recipe:
     start: dict[str, str] = field(default_factory=dict)
     """By role, the run <name>-<version> whose weights this one goes on from; from scratch without."""
     loss: Literal["l1", "log_l1"] = "l1"
-    """Distance from the truth and from the teacher's answer (training.losses.DISTANCES)."""
+    """Distance from the truth and from the teacher's answer (kdmri_training.learning.losses.DISTANCES)."""
     experiment: Experiment | None = None
     """Where students are compared, not shipped."""
 

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import torch
+from kdmri_training.data.simulation import load_slices
+from kdmri_training.learning.distil import distil
+from kdmri_training.learning.recipe import Recipe, Role
+from kdmri_training.learning.teacher import supervise
+from kdmri_training.networks.cascades import DCCNN, deepened, shortened
 from lightning.fabric import Fabric
 from torch import Tensor, nn
-
-from training.data import load_slices
-from training.distil import distil
-from training.networks import DCCNN, deepened, shortened
-from training.recipe import Recipe, Role
-from training.teacher import supervise
 
 
 def run(recipe: Recipe, data: Path, runs: Path, fabric: Fabric) -> tuple[nn.Module, nn.Module]:

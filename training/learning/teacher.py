@@ -6,10 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
-from torch import Tensor, nn
-
-from training.data import (
+from kdmri_training.data.simulation import (
     Simulation,
     Slices,
     Truncation,
@@ -18,10 +15,12 @@ from training.data import (
     reconstruction_batch,
     undersampled_batch,
 )
-from training.fit import fit
-from training.losses import DISTANCES
-from training.recipe import Recipe
-from training.report import Report
+from kdmri_training.evaluation.report import Report
+from kdmri_training.learning.fit import fit
+from kdmri_training.learning.losses import DISTANCES
+from kdmri_training.learning.recipe import Recipe
+from lightning.fabric import Fabric
+from torch import Tensor, nn
 
 VALIDATION_BATCHES = 12
 BATCHES = {Simulation: reconstruction_batch, Truncation: enlargement_batch, Undersampling: undersampled_batch}

@@ -8,7 +8,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn.functional import pad, pixel_shuffle
 
-from kdmri.consistency import DataConsistency, fft_order
+from kdmri.physics.consistency import DataConsistency, fft_order
 
 Feature = Float[Tensor, "batch channel row column"]
 

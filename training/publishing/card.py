@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
-from kdmri import quality
-from kdmri.bundle import Manifest
+from kdmri.bundles.store import Manifest
+from kdmri.quality import no_reference as quality
 
 DATA = {
     "brain": "T1, T2 and FLAIR; open_ms_data (Lesjak et al. 2016/2017, University of Ljubljana; CC-BY), "
@@ -78,7 +78,7 @@ def _limits(manifest: Manifest) -> str:
 
 
 def _simulated_scans(trained: dict[str, Any]) -> list[str]:
-    """What training.data.Simulation drew, in words."""
+    """What kdmri_training.data.simulation.Simulation drew, in words."""
     low, high = trained["accelerations"]
     coils, share = trained["coils"], trained["multi_coil"]
     steepest = trained.get("steepest_phase", 1)
@@ -99,7 +99,7 @@ def _simulated_scans(trained: dict[str, Any]) -> list[str]:
 
 
 def _truncated_images(trained: dict[str, Any]) -> list[str]:
-    """What training.data.Truncation drew, in words."""
+    """What kdmri_training.data.simulation.Truncation drew, in words."""
     return [f"k-space truncated to 1/{scale} of its rows and columns" for scale in sorted(set(trained["scales"]))]
 
 

@@ -7,29 +7,29 @@ import numpy as np
 import onnx
 import torch
 from jaxtyping import Float
+from kdmri_training.data.simulation import load_slices, simulate_phase, simulate_sensitivities
+from kdmri_training.evaluation.agreement import agreement
+from kdmri_training.evaluation.evaluate import TEST_SET, evaluate, summarise
+from kdmri_training.evaluation.ranges import intensity_and_contrast
+from kdmri_training.learning.recipe import STAGES, Recipe, Role, trained_by
+from kdmri_training.learning.run import weights
+from kdmri_training.networks.cascades import Denoiser, parameters
+from kdmri_training.publishing.card import DATA, card
 from torch import Tensor, nn
 
-from kdmri.bundle import CONSISTENCY, FORMAT, MANIFEST, Bundle, Manifest, cascade_file, load, sha256
-from kdmri.coils import combine
-from kdmri.consistency import DataConsistency, fft_order
-from kdmri.fourier import fft2c, ifft2c
-from kdmri.records import Images, KSpace
-from kdmri.resampling import as_complex, measured_band, upsample
-from kdmri.runtime.backends import OPENVINO_BF16, in_hardware
+from kdmri.bundles.store import CONSISTENCY, FORMAT, MANIFEST, Bundle, Manifest, cascade_file, load, sha256
+from kdmri.data.records import Images, KSpace
+from kdmri.physics.coils import combine
+from kdmri.physics.consistency import DataConsistency, fft_order
+from kdmri.physics.fourier import fft2c, ifft2c
+from kdmri.physics.resampling import as_complex, measured_band, upsample
+from kdmri.physics.sampling import centre_lines, random_mask
+from kdmri.physics.scaling import intensity_scale
+from kdmri.runtime.backends.selection import OPENVINO_BF16, in_hardware
+from kdmri.runtime.backends.torchscript import save_module
 from kdmri.runtime.model import Model, load_model
 from kdmri.runtime.reconstructor import Reconstructor, finished, measurements
 from kdmri.runtime.superresolver import SuperResolver
-from kdmri.runtime.torchscript import save_module
-from kdmri.sampling import centre_lines, random_mask
-from kdmri.scaling import intensity_scale
-from training.agreement import agreement
-from training.card import DATA, card
-from training.data import load_slices, simulate_phase, simulate_sensitivities
-from training.evaluate import TEST_SET, evaluate, summarise
-from training.networks import Denoiser, parameters
-from training.ranges import intensity_and_contrast
-from training.recipe import STAGES, Recipe, Role, trained_by
-from training.run import weights
 
 OPSET = 18
 PARITY = 1e-4

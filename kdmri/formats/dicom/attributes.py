@@ -14,7 +14,7 @@ from pydicom.multival import MultiValue
 from pydicom.pixels.utils import pixel_array
 
 from kdmri.errors import UnreadableDicom, UnsupportedInput
-from kdmri.formats.codestream import check_size
+from kdmri.formats.dicom.codestream import check_size
 
 ENHANCED = (uid.EnhancedMRImageStorage, uid.LegacyConvertedEnhancedMRImageStorage)
 

@@ -17,12 +17,12 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sr.codedict import codes
 
 from kdmri import __version__
+from kdmri.data.records import Geometry, Images
 from kdmri.errors import UnsupportedInput
-from kdmri.formats.dicom import DicomSeries
-from kdmri.formats.enhanced import describe_frames
-from kdmri.formats.frames import frame_count, image_type, is_enhanced
-from kdmri.formats.grey import decimals, stored_values, window
-from kdmri.records import Geometry, Images
+from kdmri.formats.dicom.attributes import frame_count, image_type, is_enhanced
+from kdmri.formats.dicom.enhanced import describe_frames
+from kdmri.formats.dicom.grey import decimals, stored_values, window
+from kdmri.formats.dicom.reader import DicomSeries
 
 LARGEST_SIDE = 2**16 - 1
 """Rows and Columns are 16 bit."""

@@ -7,8 +7,8 @@ from numpy import ndarray
 from pydicom import Dataset
 from pydicom.tag import Tag
 
-from kdmri.formats.frames import several
-from kdmri.formats.grey import decimals
+from kdmri.formats.dicom.attributes import several
+from kdmri.formats.dicom.grey import decimals
 
 REPLACED = (
     "PixelValueTransformationSequence",

@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.valuerep import format_number_as_ds
 
 from kdmri.errors import UnsupportedInput
-from kdmri.formats.frames import frame_count, frame_value, several
+from kdmri.formats.dicom.attributes import frame_count, frame_value, several
 
 LARGEST = 2**15 - 1
 """Stored values are signed 16 bit and symmetric about zero: the undershoot beside a sharp edge keeps its sign."""

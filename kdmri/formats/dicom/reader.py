@@ -17,9 +17,9 @@ from jaxtyping import Float32
 from numpy import ndarray
 from pydicom import Dataset, uid
 
+from kdmri.data.records import Geometry, Images
 from kdmri.errors import KdmriError, UnreadableDicom, UnsupportedInput
-from kdmri.formats.frames import Plane, component, frame_count, is_enhanced, modality_pixels, plane
-from kdmri.records import Geometry, Images
+from kdmri.formats.dicom.attributes import Plane, component, frame_count, is_enhanced, modality_pixels, plane
 
 # pydicom's warnings quote what a file says, which may be about a patient: they must not reach a log or a terminal.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE

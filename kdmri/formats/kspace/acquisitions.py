@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from kdmri.errors import InvalidRequest, UnreadableKSpace, UnsupportedInput
-from kdmri.formats.header import Encoding
+from kdmri.formats.kspace.header import Encoding
 
 Lines = Int[ndarray, " line"]
 

@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Complex64
 from numpy import ndarray
 
-from kdmri import sampling
+from kdmri.data.records import Geometry, KSpace
 from kdmri.errors import UnreadableKSpace
-from kdmri.formats import hdf5, header
-from kdmri.formats.description import described
-from kdmri.records import Geometry, KSpace
+from kdmri.formats.kspace import hdf5, header
+from kdmri.formats.kspace.description import described
+from kdmri.physics import sampling
 
 Slices = Complex64[ndarray, "slice coil row column"]
 

@@ -11,13 +11,13 @@ from ismrmrd.hdf5 import acquisition_header_dtype
 from jaxtyping import Bool, Complex64
 from numpy import ndarray
 
-from kdmri.coils import calibrated
+from kdmri.data.records import Geometry, KSpace
 from kdmri.errors import UnreadableKSpace, UnsupportedInput
-from kdmri.formats import hdf5, header
-from kdmri.formats.acquisitions import NOISE, Layout, Lines, flagged, lay_out, select
-from kdmri.formats.description import described
-from kdmri.records import Geometry, KSpace
-from kdmri.sampling import calibration_region
+from kdmri.formats.kspace import hdf5, header
+from kdmri.formats.kspace.acquisitions import NOISE, Layout, Lines, flagged, lay_out, select
+from kdmri.formats.kspace.description import described
+from kdmri.physics.coils import calibrated
+from kdmri.physics.sampling import calibration_region
 
 Samples = Complex64[ndarray, "line coil sample"]
 LINES_AT_ONCE = 64

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from kdmri.data.records import KSpace, Scan
 from kdmri.errors import UnreadableKSpace
-from kdmri.formats import fastmri, hdf5, mrd
-from kdmri.records import KSpace, Scan
+from kdmri.formats.kspace import fastmri, hdf5, mrd
 
 
 def read(source: Path | BinaryIO, *, contrast: int = 0, repetition: int = 0, max_bytes: int = hdf5.MAX_BYTES) -> KSpace:

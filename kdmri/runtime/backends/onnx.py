@@ -10,7 +10,7 @@ import onnxruntime
 import torch
 
 from kdmri.errors import InvalidRequest
-from kdmri.runtime.denoiser import Planes
+from kdmri.runtime.backends.denoiser import Planes
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 

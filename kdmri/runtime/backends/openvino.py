@@ -9,7 +9,7 @@ from typing import Literal
 import openvino
 import torch
 
-from kdmri.runtime.denoiser import Planes
+from kdmri.runtime.backends.denoiser import Planes
 
 Precision = Literal["f32", "bf16"]
 

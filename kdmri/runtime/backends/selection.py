@@ -9,11 +9,11 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-from kdmri.bundle import Bundle, Manifest, cascade_file
+from kdmri.bundles.store import Bundle, Manifest, cascade_file
 from kdmri.errors import InvalidRequest
-from kdmri.runtime import onnx
-from kdmri.runtime.denoiser import Denoiser
-from kdmri.runtime.onnx import OnnxDenoiser
+from kdmri.runtime.backends import onnx
+from kdmri.runtime.backends.denoiser import Denoiser
+from kdmri.runtime.backends.onnx import OnnxDenoiser
 
 ONNXRUNTIME, TENSORRT, OPENVINO, OPENVINO_BF16 = BACKENDS = ("onnxruntime", "tensorrt", "openvino", "openvino-bf16")
 TOLERATED_LOSS = 0.05
@@ -43,13 +43,13 @@ def denoiser(file: Path, backend: str, *, device: torch.device, threads: int, in
     if backend == TENSORRT:
         if device.type == "cpu":
             raise InvalidRequest(f"back end {backend}: expected a CUDA device, got cpu")
-        from kdmri.runtime.tensorrt import TensorRtDenoiser
+        from kdmri.runtime.backends.tensorrt import TensorRtDenoiser
 
         return TensorRtDenoiser(file, device=device, threads=threads)
     if device.type != "cpu" or find_spec("openvino") is None:
         got = device.type if device.type != "cpu" else "no openvino"
         raise InvalidRequest(f"back end {backend}: expected a CPU and the extra kdmri[openvino], got {got}")
-    from kdmri.runtime.openvino import OpenVinoDenoiser, Precision
+    from kdmri.runtime.backends.openvino import OpenVinoDenoiser, Precision
 
     precision: Precision = "f32" if backend == OPENVINO else "bf16"
     return OpenVinoDenoiser(file, threads=threads, precision=precision, inferences=inferences)

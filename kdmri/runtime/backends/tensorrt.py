@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from kdmri.runtime.denoiser import Planes
-from kdmri.runtime.onnx import OnnxDenoiser
+from kdmri.runtime.backends.denoiser import Planes
+from kdmri.runtime.backends.onnx import OnnxDenoiser
 
 with suppress(ImportError):
     # The wheels' libraries lie where no loader looks; importing them loads them.

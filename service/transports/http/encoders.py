@@ -9,12 +9,13 @@ from typing import Any
 
 import h5py
 from jaxtyping import Float32
+from kdmri_service.transports.http.problems import NotAcceptable
 from numpy import ndarray
 from pydicom import Dataset
 
-from kdmri.formats import derived, png
-from kdmri.records import Images
-from service.errors import NotAcceptable
+from kdmri.data.records import Images
+from kdmri.formats import png
+from kdmri.formats.dicom import derived
 
 HDF5, DICOM, ZIP = "application/x-hdf5", "application/dicom", "application/zip"
 PNG, JSON, RELATED = "image/png", "application/json", "multipart/related"

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from fastapi import Response
 from jaxtyping import Float32
+from kdmri_service.engine.inference import Answer
+from kdmri_service.observability.observation import BOTH, Observation
 from numpy import ndarray
 
-from kdmri import quality
-from kdmri.bundle import ROLES
-from service.comparison import Comparison, compare
-from service.inference import Answer
-from service.telemetry import BOTH, Observation
+from kdmri.bundles.store import ROLES
+from kdmri.quality import no_reference as quality
+from kdmri.quality.comparison import Comparison, compare
 
 Pixels = Float32[ndarray, "slice row column"]
 

@@ -6,11 +6,11 @@ from email.message import Message
 from typing import BinaryIO, cast
 
 from fastapi import Request
+from kdmri_service.transports.http.problems import TooLarge, UnsupportedMedia
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 
 from kdmri.errors import InvalidRequest
-from service.errors import TooLarge, UnsupportedMedia
 
 IN_MEMORY = 2**20
 """Bytes of a part kept in memory before it goes to disk."""

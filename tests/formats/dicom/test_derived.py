@@ -19,14 +19,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pydicom import Dataset, uid
 from pydicom.data import get_testdata_file, get_testdata_files
 
+from kdmri.data.records import Geometry, Images
 from kdmri.errors import UnsupportedInput
-from kdmri.formats import derived, dicom, kspace
-from kdmri.formats.grey import LARGEST
-from kdmri.records import Geometry, Images
-from kdmri.resampling import downsample, upsample
+from kdmri.formats.dicom import derived
+from kdmri.formats.dicom import reader as dicom
+from kdmri.formats.dicom.grey import LARGEST
+from kdmri.formats.kspace import reader as kspace
+from kdmri.physics.resampling import downsample, upsample
 from kdmri.runtime import SuperResolver, zero_filled
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data" / "dicom"
+DATA = Path(__file__).parents[3].parent / "shared" / "data" / "dicom"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data/dicom is absent")
 needs_dciodvfy = pytest.mark.skipif(not shutil.which("dciodvfy"), reason="Debian's dicom3tools is not installed")
 needs_dcmdump = pytest.mark.skipif(not shutil.which("dcmdump"), reason="Debian's dcmtk is not installed")

@@ -18,9 +18,9 @@ from pydicom.data import get_testdata_file, get_testdata_files
 from pydicom.encaps import encapsulate, generate_frames
 
 from kdmri.errors import KdmriError, UnreadableDicom, UnsupportedInput
-from kdmri.formats import dicom
+from kdmri.formats.dicom import reader as dicom
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data" / "dicom"
+DATA = Path(__file__).parents[3].parent / "shared" / "data" / "dicom"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data/dicom is absent")
 
 SMALL = sorted(map(Path, get_testdata_files("MR_small*.dcm")))

@@ -14,16 +14,19 @@ import torch
 from numpy import ndarray
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kdmri import metrics
+from kdmri.data.records import KSpace
 from kdmri.errors import KdmriError, UnreadableKSpace, UnsupportedInput
-from kdmri.formats import derived, dicom, kspace, nifti
-from kdmri.formats.mrd import prewhiten
-from kdmri.readout import remove_oversampling
-from kdmri.records import KSpace
+from kdmri.formats import nifti
+from kdmri.formats.dicom import derived
+from kdmri.formats.dicom import reader as dicom
+from kdmri.formats.kspace import reader as kspace
+from kdmri.formats.kspace.mrd import prewhiten
+from kdmri.physics.readout import remove_oversampling
+from kdmri.quality import metrics
 from kdmri.runtime import Reconstructor, zero_filled
 from kdmri.runtime.model import Model
 from kdmri.runtime.reconstructor import measurements
-from tests.formats.mrd_files import MrdFile, flag
+from tests.formats.kspace.mrd_files import MrdFile, flag
 from tests.scans import rss
 
 SIZE = 128

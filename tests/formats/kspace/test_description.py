@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdmri.formats import derived, fastmri, kspace
-from kdmri.formats.description import PLACES, described
-from kdmri.records import Geometry, Images
-from tests.formats.mrd_files import MrdFile
+from kdmri.data.records import Geometry, Images
+from kdmri.formats.dicom import derived
+from kdmri.formats.kspace import fastmri
+from kdmri.formats.kspace import reader as kspace
+from kdmri.formats.kspace.description import PLACES, described
+from tests.formats.kspace.mrd_files import MrdFile
 from tests.scans import phantom, scan
 
 TOLD = {

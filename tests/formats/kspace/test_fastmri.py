@@ -14,11 +14,12 @@ from ismrmrd import xsd
 from numpy import ndarray
 from numpy.testing import assert_allclose, assert_array_equal
 
+from kdmri.data.records import Geometry, KSpace
 from kdmri.errors import KdmriError, UnreadableKSpace, UnsupportedInput
-from kdmri.formats import fastmri, kspace
-from kdmri.fourier import ifft2c
-from kdmri.records import Geometry, KSpace
-from tests.formats.mrd_files import MrdFile
+from kdmri.formats.kspace import fastmri
+from kdmri.formats.kspace import reader as kspace
+from kdmri.physics.fourier import ifft2c
+from tests.formats.kspace.mrd_files import MrdFile
 from tests.scans import phantom, scan
 
 ROWS, COLUMNS = 12, 10

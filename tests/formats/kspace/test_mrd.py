@@ -14,13 +14,16 @@ from hypothesis import strategies as st
 from numpy import ndarray
 from numpy.testing import assert_allclose, assert_array_equal
 
+from kdmri.data.records import Images, KSpace
 from kdmri.errors import InvalidRequest, KdmriError, UnreadableKSpace, UnsupportedInput
-from kdmri.formats import derived, dicom, kspace, nifti
-from kdmri.formats.mrd import prewhiten
-from kdmri.records import Images, KSpace
+from kdmri.formats import nifti
+from kdmri.formats.dicom import derived
+from kdmri.formats.dicom import reader as dicom
+from kdmri.formats.kspace import reader as kspace
+from kdmri.formats.kspace.mrd import prewhiten
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model
-from tests.formats.mrd_files import MrdFile, flag
+from tests.formats.kspace.mrd_files import MrdFile, flag
 from tests.scans import phantom, rss, scan
 
 GENERATOR = shutil.which("ismrmrd_generate_cartesian_shepp_logan")

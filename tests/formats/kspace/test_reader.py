@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from kdmri.data.records import KSpace
 from kdmri.errors import KdmriError, UnreadableKSpace, UnsupportedInput
-from kdmri.formats import fastmri, kspace
-from kdmri.records import KSpace
-from tests.formats.mrd_files import MrdFile
+from kdmri.formats.kspace import fastmri
+from kdmri.formats.kspace import reader as kspace
+from tests.formats.kspace.mrd_files import MrdFile
 from tests.scans import phantom, scan
 
 

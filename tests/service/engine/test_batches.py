@@ -15,27 +15,27 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from kdmri_service.app import create_app
+from kdmri_service.engine.inference import shared, unless
+from kdmri_service.engine.scheduler import Scheduler, Together
+from kdmri_service.observability import observation as telemetry
+from kdmri_service.observability.observation import Observation
+from kdmri_service.settings import GPU_BATCH, Settings
+from kdmri_service.transports.http.encoders import DICOM, HDF5, JSON
+from kdmri_service.transports.http.problems import Overloaded
 from numpy.testing import assert_allclose
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from starlette.requests import ClientDisconnect
 
-from kdmri.formats import fastmri
-from kdmri.records import KSpace
+from kdmri.data.records import KSpace
+from kdmri.formats.kspace import fastmri
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model
-from service import telemetry
-from service.app import create_app
-from service.errors import Overloaded
-from service.inference import shared, unless
-from service.scheduler import Scheduler, Together
-from service.settings import GPU_BATCH, Settings
-from service.telemetry import Observation
-from service.wire import DICOM, HDF5, JSON
 from tests.e2e.serving import PATIENCE, until
 from tests.scans import phantom, scan
-from tests.service.test_leaving import Stages
-from tests.service.test_operations import value
+from tests.service.engine.test_cancellation import Stages
+from tests.service.transports.test_status import value
 
 Request = Callable[[TestClient], Response]
 FOREVER = 1e6

@@ -8,16 +8,16 @@ from pathlib import Path
 import anyio
 import pytest
 from fastapi.testclient import TestClient
+from kdmri_service.engine.inference import unless
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from kdmri.formats import fastmri
+from kdmri.formats.kspace import fastmri
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, StageName
-from service.inference import unless
 from tests.scans import phantom, scan
-from tests.service.test_operations import value
+from tests.service.transports.test_status import value
 
 SLICES = 6
 
@@ -63,7 +63,7 @@ def test_a_request_whose_client_leaves_ends_within_a_slice(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     stages = Stages()
-    monkeypatch.setattr("service.inference.unless", lambda left, stage: unless(left, both(stages, stage)))
+    monkeypatch.setattr("kdmri_service.engine.inference.unless", lambda left, stage: unless(left, both(stages, stage)))
     before = value(client, "kdmri_requests_total", status="408"), value(client, "kdmri_slices_total")
     sent: list[Message] = []
     body = [{"type": "http.request", "body": stack, "more_body": False}]

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from kdmri_service.app import create_app
+from kdmri_service.observability import multiprocess as processes
+from kdmri_service.settings import CORES, Settings
 from prometheus_client.parser import text_string_to_metric_families
 
 from kdmri.errors import InvalidRequest
-from kdmri.runtime import backends
-from service import processes
-from service.app import create_app
-from service.settings import CORES, Settings
-from tests.service.test_shadow import compared_again
+from kdmri.runtime.backends import selection as backends
+from tests.service.shadow.test_shadow import compared_again
 
 
 def exported(client: TestClient, label: str) -> set[str]:

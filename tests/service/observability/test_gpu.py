@@ -3,9 +3,9 @@
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from kdmri_service.observability import gpu
 
-from service import gpu
-from tests.service.test_operations import value
+from tests.service.transports.test_status import value
 
 GIB = 2**30
 

@@ -3,8 +3,7 @@ import logging
 import warnings
 
 import pytest
-
-from service import logs
+from kdmri_service.observability import logs
 
 
 def written(record: logging.LogRecord) -> dict[str, str]:

@@ -13,28 +13,30 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
+from kdmri_service.app import create_app
+from kdmri_service.engine.inference import Answer, Reconstruction
+from kdmri_service.engine.scheduler import Scheduler
+from kdmri_service.observability import multiprocess as processes
+from kdmri_service.observability import observation as telemetry
+from kdmri_service.observability.observation import Observation
+from kdmri_service.settings import Settings
+from kdmri_service.shadow import replay as rerun
+from kdmri_service.shadow.controller import Shadow
+from kdmri_service.shadow.replay import Sample
 from numpy.testing import assert_allclose
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from kdmri.bundle import Bundle
-from kdmri.formats import fastmri
-from kdmri.metrics import psnr
-from kdmri.quality import Quality
-from kdmri.records import Images
+from kdmri.bundles.store import Bundle
+from kdmri.data.records import Images
+from kdmri.formats.kspace import fastmri
+from kdmri.quality.comparison import PSNR_CEILING, Comparison, compare
+from kdmri.quality.metrics import psnr
+from kdmri.quality.no_reference import Quality
 from kdmri.runtime import Reconstructor, SuperResolver
 from kdmri.runtime.model import Model
-from service import processes, rerun, telemetry
-from service.app import create_app
-from service.comparison import PSNR_CEILING, Comparison, compare
-from service.inference import Answer, Reconstruction
-from service.rerun import Sample
-from service.scheduler import Scheduler
-from service.settings import Settings
-from service.shadow import Shadow
-from service.telemetry import Observation
 from tests.scans import phantom, scan
-from tests.service.test_operations import value
+from tests.service.transports.test_status import value
 
 UNKNOWN = Quality(0, 0, 0, 0)
 ONES = Images(np.ones((1, 8, 8), np.float32))
@@ -106,7 +108,7 @@ def test_slices_run_again_by_the_same_model_come_out_the_same(
 ) -> None:
     images = np.concatenate([phantom(48, 64) * brightness for brightness in (1, 3, 2, 5, 4)])
     measured = scan(images, coils=coils, acceleration=3)
-    monkeypatch.setattr("service.rerun.MOST_SAMPLES", 3 * measured.samples[0].size)
+    monkeypatch.setattr("kdmri_service.shadow.replay.MOST_SAMPLES", 3 * measured.samples[0].size)
     model = models["reconstruction", "student"]
     live = Answer(model.manifest, Reconstructor(model).reconstruct(measured), 1, UNKNOWN)
     sample = rerun.of_reconstruction(Reconstruction(measured), live, (bundles[0], bundles[1]))
@@ -117,7 +119,7 @@ def test_slices_run_again_by_the_same_model_come_out_the_same(
 def test_super_resolved_slices_come_out_the_same(
     models: dict[tuple[str, str], Model], bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.rerun.MOST_PIXELS", 2 * 64 * 64)
+    monkeypatch.setattr("kdmri_service.shadow.replay.MOST_PIXELS", 2 * 64 * 64)
     model = models["super-resolution", "student"]
     images = Images(np.concatenate([phantom(32, 32) * brightness for brightness in (1, 3, 2, 5)]))
     live = Answer(model.manifest, SuperResolver(model).super_resolve(images, 2), 1, UNKNOWN)

@@ -3,13 +3,13 @@ import json
 from pathlib import Path
 
 import h5py
+import kdmri_service.transports.http.problems
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from pydicom.data import get_testdata_file
 
 import kdmri.errors
-import service.errors
 from kdmri.errors import KdmriError, UnreadableInput
 
 DICOM = {"content-type": "application/dicom"}
@@ -92,8 +92,12 @@ def test_every_error_has_a_status() -> None:
     def tree(error: type[KdmriError]) -> set[type[KdmriError]]:
         return {error}.union(*map(tree, error.__subclasses__()))
 
-    project = {e for e in tree(KdmriError) if e.__module__ in (kdmri.errors.__name__, service.errors.__name__)}
-    assert set(service.errors.STATUS) == project - {KdmriError}
+    project = {
+        e
+        for e in tree(KdmriError)
+        if e.__module__ in (kdmri.errors.__name__, kdmri_service.transports.http.problems.__name__)
+    }
+    assert set(kdmri_service.transports.http.problems.STATUS) == project - {KdmriError}
     assert all(issubclass(e, UnreadableInput) for e in project if "Unreadable" in e.__name__)
 
 
@@ -101,7 +105,7 @@ def test_what_was_not_foreseen_leaks_nothing(client: TestClient, kspace_file: Pa
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("Doe^John in /secret/path")
 
-    monkeypatch.setattr("service.wire.hdf5", broken)
+    monkeypatch.setattr("kdmri_service.transports.http.encoders.hdf5", broken)
     answer = client.post("/reconstruct", files={"file": kspace_file.read_bytes()}, headers={"x-request-id": "abc"})
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"

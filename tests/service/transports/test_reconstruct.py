@@ -10,13 +10,14 @@ from fastapi.testclient import TestClient
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from kdmri.formats import fastmri, kspace
-from kdmri.records import KSpace
+from kdmri.data.records import KSpace
+from kdmri.formats.kspace import fastmri
+from kdmri.formats.kspace import reader as kspace
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model
-from tests.formats.mrd_files import MrdFile
+from tests.formats.kspace.mrd_files import MrdFile
 from tests.scans import phantom, scan
-from tests.service.test_operations import value
+from tests.service.transports.test_status import value
 
 
 def as_part(path: Path) -> dict[str, tuple[str, bytes]]:

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from kdmri_service.engine.scheduler import Scheduler
+from kdmri_service.observability import observation as telemetry
+from kdmri_service.observability import traces
+from kdmri_service.observability.observation import Observation
+from kdmri_service.observability.traces import MissingTraces
+from kdmri_service.transports.http import encoders as wire
+from kdmri_service.transports.http.problems import NotAcceptable, Overloaded
+from kdmri_service.transports.http.upload import media_type
 from prometheus_client.parser import text_string_to_metric_families
-
-from service import telemetry, traces, wire
-from service.errors import NotAcceptable, Overloaded
-from service.scheduler import Scheduler
-from service.telemetry import Observation
-from service.traces import MissingTraces
-from service.upload import media_type
 
 
 def value(client: TestClient, name: str, **labels: str) -> float:

@@ -13,8 +13,8 @@ from numpy.testing import assert_allclose
 from PIL import Image
 from pydicom.data import get_testdata_file, get_testdata_files
 
-from kdmri.formats import dicom
-from kdmri.resampling import downsample
+from kdmri.formats.dicom import reader as dicom
+from kdmri.physics.resampling import downsample
 
 MR = Path(get_testdata_file("MR_small.dcm"))
 SERIES = ("t1_series", "t1_sagittal_series", "ge_phantom_series", "signed_12bit")

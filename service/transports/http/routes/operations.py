@@ -8,21 +8,24 @@ from typing import Annotated, Any, TypeVar
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
+from kdmri_service.engine.inference import Answer, Job, Reconstruction, SuperResolution, infer
+from kdmri_service.engine.scheduler import Scheduler
+from kdmri_service.observability.observation import BOTH, Observation, observed
+from kdmri_service.shadow import replay as rerun
+from kdmri_service.transports.http import encoders as wire
+from kdmri_service.transports.http import response as answers
+from kdmri_service.transports.http.encoders import DICOM, HDF5, JSON, PNG, RELATED, ZIP
+from kdmri_service.transports.http.openapi import answered, body
+from kdmri_service.transports.http.upload import Part, receive
 from pydicom import Dataset
 from starlette.requests import ClientDisconnect
 
+from kdmri.data.records import Images, Scan
 from kdmri.errors import InvalidRequest
-from kdmri.formats import derived, kspace
-from kdmri.formats.dicom import DicomSeries, read, read_zip
-from kdmri.records import Images, Scan
+from kdmri.formats.dicom import derived
+from kdmri.formats.dicom.reader import DicomSeries, read, read_zip
+from kdmri.formats.kspace import reader as kspace
 from kdmri.runtime.model import Model as LoadedModel
-from service import answers, rerun, wire
-from service.inference import Answer, Job, Reconstruction, SuperResolution, infer
-from service.openapi import answered, body
-from service.scheduler import Scheduler
-from service.telemetry import BOTH, Observation, observed
-from service.upload import Part, receive
-from service.wire import DICOM, HDF5, JSON, PNG, RELATED, ZIP
 
 router = APIRouter()
 

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
+from kdmri_service.observability import observation as telemetry
+from kdmri_service.transports.http.openapi import PROBLEMS
 
-from kdmri.bundle import Manifest, choose
+from kdmri.bundles.store import Manifest, choose
 from kdmri.errors import UnknownModel
-from service import telemetry
-from service.openapi import PROBLEMS
 
 router = APIRouter()
 
