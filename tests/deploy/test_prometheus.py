@@ -67,7 +67,7 @@ def test_rules_are_asked_for_as_prometheus_has_them(prometheus: str, answers: di
 def test_dashboards_can_be_drawn(
     dashboard: Path, prometheus: str, answers: dict[str, list[float]], tmp_path: Path
 ) -> None:
-    pictures = pytest.importorskip("pictures", reason="no matplotlib: the extra train has it")
+    pictures = pytest.importorskip("tools.reports.pictures", reason="no matplotlib: the extra train has it")
     now = time.time()
     pictures.draw(dashboard, pictures.Run(prometheus, now - 120, now, 1), tmp_path / "page.png")
     assert Image.open(tmp_path / "page.png").width == 1280

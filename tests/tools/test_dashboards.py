@@ -78,7 +78,7 @@ def test_operation_role_and_model_can_be_chosen(path):
 
 
 def test_what_is_drawn_as_a_limit_is_where_an_alert_fires():
-    panels = pytest.importorskip("panels", reason="grafana-foundation-sdk is not installed")
+    panels = pytest.importorskip("tools.dashboards.panels", reason="grafana-foundation-sdk is not installed")
     assert (panels.alarm("KdmriStudentSsimDrifts"), panels.alarm("KdmriRequestsSlow")) == (-0.03, 60)
     (panel,) = (
         panel

@@ -160,7 +160,7 @@ back end: median and quartiles of pairs.
 
 COST = """## What shadow runs cost live requests
 
-Written by `python -m tools.reports.shadow_cost` on {date}: `KDMRI_SHADOW_RATE=1` against 0. The two services take turns of
+Written by `python -m tools.reports.shadow_cost` on {date}: `KDMRI_SHADOW_RATE=1` against 0. Two services take turns of
 {requests_a_turn} requests with the same exponentially spaced arrivals, at half of what a service takes one after the
 other; {cores} processor cores an inference, back end {backend}, load average {load_before:.1f} before.
 Reconstruction of one real slice of 256 x 256 at 4x, super-resolution of one object of 64 x 64, by the student; every
