@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def tests_in_the_threat_model() -> Iterator[tuple[str, str]]:
+def threat_model_tests() -> Iterator[tuple[str, str]]:
     """Yield file and function of each test that SECURITY.md names; `::name` continues with the file before it."""
     file = ""
     for path, name in re.findall(r"`([\w/]*\.py|)::(\w+)`", (ROOT / "SECURITY.md").read_text()):
@@ -21,7 +21,7 @@ def tests_in_the_threat_model() -> Iterator[tuple[str, str]]:
         yield file, name
 
 
-@pytest.mark.parametrize(("file", "name"), tests_in_the_threat_model())
+@pytest.mark.parametrize(("file", "name"), list(threat_model_tests()))
 def test_each_test_of_the_threat_model_exists(file: str, name: str) -> None:
     assert re.search(rf"^(async )?def {name}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE)
 
