@@ -26,7 +26,7 @@ from pydicom.data import get_testdata_file
 from rich.console import Console
 from rich.table import Table
 
-from kdmri.data.records import Images
+from kdmri.data.images import Images
 from kdmri.formats import png
 from kdmri.formats.dicom import derived
 from kdmri.formats.dicom import reader as dicom

@@ -13,8 +13,10 @@ import torch
 from skimage.data import shepp_logan_phantom
 from skimage.transform import resize
 
-from kdmri.bundles.store import ROLES, Task, choose, load_all
-from kdmri.data.records import Images, KSpace
+from kdmri.bundles.manifest import ROLES, Task
+from kdmri.bundles.store import choose, load_all
+from kdmri.data.images import Images
+from kdmri.data.kspace import KSpace
 from kdmri.physics.fourier import fft2c, ifft2c
 from kdmri.physics.sampling import centre_lines, random_mask
 from kdmri.runtime import Reconstructor, SuperResolver

@@ -7,7 +7,7 @@ from numpy import ndarray
 from skimage.data import shepp_logan_phantom
 from skimage.transform import resize
 
-from kdmri.data.records import KSpace
+from kdmri.data.kspace import KSpace
 from kdmri.physics.fourier import centre_crop, fft2c, ifft2c
 from kdmri.physics.sampling import centre_lines, random_mask
 

@@ -79,7 +79,8 @@ def evaluate(
         from kdmri_training.evaluation import results
         from kdmri_training.learning import recipe as recipes
 
-        from kdmri.bundles.store import ROLES, choose, load_all
+        from kdmri.bundles.manifest import ROLES
+        from kdmri.bundles.store import choose, load_all
         from kdmri.errors import InvalidRequest
         from kdmri.runtime.model import load_model
 
@@ -99,7 +100,8 @@ def _evaluate_bundles(output: Path, data: Path, models: Path, split: str) -> Non
     from kdmri_training.evaluation import raw
     from kdmri_training.evaluation.tables import write
 
-    from kdmri.bundles.store import ROLES, choose, load_all
+    from kdmri.bundles.manifest import ROLES
+    from kdmri.bundles.store import choose, load_all
     from kdmri.runtime.model import load_model
 
     bundles = load_all(models)

@@ -1,72 +1,14 @@
-"""A model folder: models/<name>/<version>/ with manifest.json, the networks' files and CARD.md. Load and verify."""
+"""Model folders, models/<name>/<version>/ with manifest.json, the networks' files and CARD.md: load and verify."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from kdmri.bundles.manifest import MANIFEST, ROLES, Manifest, Task
 from kdmri.errors import CorruptBundle, InvalidRequest, UnknownModel
-
-Task = Literal["reconstruction", "super-resolution"]
-Role = Literal["teacher", "student"]
-ROLES: tuple[Role, ...] = ("student", "teacher")
-
-MANIFEST = "manifest.json"
-CONSISTENCY = "data_consistency.pt"
-FORMAT: Literal[2] = 2
-"""Of bundles. In format 1 data consistency took the samples of every coil; now it takes the zero-filled image."""
-
-
-def cascade_file(number: int) -> str:
-    """The ONNX file of cascade `number`, from 1."""
-    return f"cascade_{number}.onnx"
-
-
-class Manifest(BaseModel):
-    """What manifest.json holds: enough to run the model, to check it and to judge it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[2]
-    """FORMAT: what the runtime must know of the files."""
-    name: str
-    version: str
-    task: Task
-    role: Role
-    architecture: dict[str, int]
-    """cascades, convolutions, channels; where the network has them, fold and shared (training.networks)."""
-    parameters: int
-    inputs: dict[str, str]
-    """Shape and type of every graph input, and what it means."""
-    trained_on: dict[str, Any]
-    """Ranges seen in training: accelerations or scales, columns of the matrix, noise, coils; see quality.ranges."""
-    consistency_step: float
-    """lambda of every data-consistency step; 1 replaces measured samples."""
-    files: dict[str, str]
-    """SHA-256 of every file but this one and the card."""
-    parity: dict[str, float]
-    """Relative difference, bundle against PyTorch network, by shape (coil x row x column or row x column)."""
-    scores: dict[str, dict[str, float]]
-    """Means over test volumes, by condition, then metric."""
-    precision_loss: dict[str, float] = {}
-    """Largest loss of mean PSNR in dB, over the conditions of the test set, by reduced precision ("bf16")."""
-    agreement: dict[str, dict[str, float]] = {}
-    """A student's psnr (dB) and ssim to its teacher: means over test volumes, by acceleration or scale ("4x").
-
-    Empty for a teacher, and for bundles that are older than this field.
-    """
-    test_set: str
-    training: dict[str, Any]
-    """Recipe, seed, steps and seconds of each stage, data and licences."""
-    distilled_from: str | None
-
-    @property
-    def reference(self) -> str:
-        """name@version."""
-        return f"{self.name}@{self.version}"
 
 
 @dataclass(frozen=True)
@@ -78,13 +20,17 @@ class Bundle:
 
 
 def sha256(file: Path) -> str:
-    """Hex digest of a file's content."""
+    """Compute the hex digest of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def load(folder: Path) -> Bundle:
-    """Read and verify a model folder. Raises CorruptBundle naming the file that is missing or differs."""
+    """Read and verify a model folder.
+
+    Raises:
+        CorruptBundle: a file is missing or its hash differs from the manifest; the message names the file.
+    """
     label = f"{folder.parent.name}@{folder.name}"
     try:
         manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
@@ -98,15 +44,21 @@ def load(folder: Path) -> Bundle:
         raise CorruptBundle(f"model folder {label}: its manifest says {manifest.reference}")
     for name, expected in manifest.files.items():
         file = folder / name
+        # A name with a folder in it could lead out of the bundle: only files directly inside are accepted.
         if Path(name).name != name or not file.is_file():
             raise CorruptBundle(f"model {label}: expected the file {name}, found none")
-        if (found := sha256(file)) != expected:
-            raise CorruptBundle(f"model {label}: expected {name} with SHA-256 {expected[:12]}, got {found[:12]}")
+        if (digest := sha256(file)) != expected:
+            raise CorruptBundle(f"model {label}: expected {name} with SHA-256 {expected[:12]}, got {digest[:12]}")
     return Bundle(folder, manifest)
 
 
 def load_all(models: Path) -> list[Bundle]:
-    """Every bundle below a models folder, by name, then version. Raises UnknownModel where there is none."""
+    """Load every bundle below a models folder, sorted by name, then version.
+
+    Raises:
+        UnknownModel: there is no bundle at all.
+        CorruptBundle: a bundle is incomplete or damaged.
+    """
     manifests = models.glob(f"*/*/{MANIFEST}")
     bundles = sorted((load(file.parent) for file in manifests), key=lambda b: (b.manifest.name, _order(b)))
     if not bundles:
@@ -115,9 +67,17 @@ def load_all(models: Path) -> list[Bundle]:
 
 
 def choose(bundles: Sequence[Bundle], task: Task, *, role: str = "student", model: str | None = None) -> Bundle:
-    """The bundle for a task: NAME or NAME@VERSION where asked for, else the role's newest.
+    """Choose the bundle for a task.
 
-    Raises InvalidRequest for a role that is not offered, UnknownModel where nothing fits.
+    Args:
+        bundles: candidates.
+        task: task that the bundle must be made for.
+        role: role whose newest bundle is chosen if no model is named.
+        model: NAME (its newest version is chosen) or NAME@VERSION.
+
+    Raises:
+        InvalidRequest: the role is not offered.
+        UnknownModel: no bundle fits.
     """
     if role not in ROLES:
         raise InvalidRequest(f"expected role {' or '.join(ROLES)}, got {role[:40]!r}")
@@ -136,4 +96,5 @@ def choose(bundles: Sequence[Bundle], task: Task, *, role: str = "student", mode
 
 
 def _order(bundle: Bundle) -> tuple[int, ...]:
+    """Sort key of a version: numbers compare as numbers, so that 0.10.0 is newer than 0.9.0."""
     return tuple(int(part) if part.isdigit() else -1 for part in bundle.manifest.version.split("."))

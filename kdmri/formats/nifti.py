@@ -11,7 +11,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy import ndarray
 
-from kdmri.data.records import Geometry, Images
+from kdmri.data.geometry import Geometry
+from kdmri.data.images import Images
 from kdmri.errors import UnreadableInput, UnsupportedInput
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0])

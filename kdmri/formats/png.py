@@ -10,7 +10,7 @@ from numpy import ndarray
 from PIL import Image
 from pydicom import Dataset
 
-from kdmri.data.records import Images
+from kdmri.data.images import Images
 from kdmri.formats.dicom.grey import limits
 
 WHITE = 255

@@ -6,7 +6,8 @@ from pathlib import Path
 import h5py
 from pydicom import Dataset
 
-from kdmri.data.records import Images, Scan
+from kdmri.data.images import Images
+from kdmri.data.kspace import Scan
 from kdmri.formats import nifti, png
 from kdmri.formats.dicom import derived
 
@@ -25,7 +26,9 @@ def write(images: Images, target: Path, file_format: str, *, model: str, scan: S
     elif file_format == "png":
         target.write_bytes(png.to_bytes(images))
     else:
-        objects = derived.reconstructed(images, model=model, described=scan.described, acceleration=acceleration)
+        objects = derived.reconstructed(
+            images, model=model, patient_and_study=scan.patient_and_study, acceleration=acceleration
+        )
         write_dicom(objects, target)
 
 

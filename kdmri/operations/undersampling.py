@@ -6,7 +6,8 @@ import h5py
 import numpy as np
 import torch
 
-from kdmri.data.records import Images, KSpace
+from kdmri.data.images import Images
+from kdmri.data.kspace import KSpace
 from kdmri.errors import UnsupportedInput
 from kdmri.formats import nifti
 from kdmri.formats.dicom import reader as dicom

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdmri.data.records import KSpace
+from kdmri.data.kspace import KSpace
 
 ROW = -2
 

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from kdmri.bundles.store import Manifest
-from kdmri.data.records import Images, Scan
+from kdmri.bundles.manifest import Manifest
+from kdmri.data.images import Images
+from kdmri.data.kspace import Scan
 from kdmri.physics.fourier import fft2c
 from kdmri.physics.resampling import downsample
 from kdmri.physics.scaling import intensity_scale
@@ -50,7 +51,7 @@ def of_reconstruction(images: Images, kspace: Scan) -> Quality:
     """The quality of images reconstructed from k-space."""
     slices, *_, columns = kspace.shape
     middle = slices // 2
-    (samples,) = kspace.part(slice(middle, middle + 1)).samples
+    (samples,) = kspace.select(slice(middle, middle + 1)).samples
     magnitude = torch.from_numpy(images.pixels)
     scale = intensity_scale(magnitude)
     deviation = noise(torch.from_numpy(samples)) / float(scale[middle])

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdmri.bundles.store import CONSISTENCY, Bundle, Manifest, cascade_file
+from kdmri.bundles.manifest import CONSISTENCY, Manifest, cascade_file
+from kdmri.bundles.store import Bundle
 from kdmri.runtime.backends.denoiser import Denoiser
 from kdmri.runtime.backends.selection import ONNXRUNTIME, denoiser
 from kdmri.runtime.backends.torchscript import load_module

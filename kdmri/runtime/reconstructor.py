@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Complex, Float, Float32
 from torch import Tensor
 
-from kdmri.data.records import Images, KSpace, Scan, joined
+from kdmri.data.images import Images
+from kdmri.data.kspace import KSpace, Scan, concatenate
 from kdmri.errors import UnsupportedInput
 from kdmri.physics.coils import calibrated, central, combine, compress, compression, expand, sensitivities
 from kdmri.physics.consistency import fft_order
@@ -51,7 +52,7 @@ class Reconstructor:
     def reconstruct_each(self, scans: Sequence[Scan], *, stage: Stage = untimed) -> list[Images]:
         """What `reconstruct` answers to each of several scans that are `alike`, from one pass of them all."""
         with stage("parse"):
-            slices = joined([scan.part(slice(0, 1)) for scan in scans])
+            slices = concatenate([scan.select(slice(0, 1)) for scan in scans])
         pixels, powers = self._explained(slices, None, stage)
         each = zip(scans, pixels[:, None], powers[:, None], strict=True)
         return [Images(own, scan.geometry, _unexplained(power)) for scan, own, power in each]
@@ -197,12 +198,12 @@ def _read_ahead(kspace: Scan, size: int, stage: Stage) -> Iterator[KSpace]:
     """Parts of `size` slices to be worked on together; while one is, the next is read."""
     parts = [slice(start, start + size) for start in range(0, kspace.shape[0], size)]
     with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
-        following = reader.submit(kspace.part, parts[0])
+        following = reader.submit(kspace.select, parts[0])
         for after in (*parts[1:], None):
             with stage("parse"):
                 part = following.result()
             if after:
-                following = reader.submit(kspace.part, after)
+                following = reader.submit(kspace.select, after)
             yield part
 
 

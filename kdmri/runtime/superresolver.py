@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kdmri.data.records import Images
+from kdmri.data.images import Images
 from kdmri.errors import InvalidRequest
 from kdmri.physics.consistency import fft_order
 from kdmri.physics.resampling import as_complex, measured_band, upsample
@@ -41,7 +41,7 @@ class SuperResolver:
             with stage("data_consistency"):
                 # A device is waited for here: its time is part of the stage.
                 parts.append(finer.cpu())
-        geometry = images.geometry and images.geometry.refined(scale)
+        geometry = images.geometry and images.geometry.refine(scale)
         return Images(torch.cat(parts).numpy(), geometry)
 
     def super_resolve_each(self, stacks: Sequence[Images], scale: int, *, stage: Stage = untimed) -> list[Images]:
@@ -49,7 +49,7 @@ class SuperResolver:
         whole = self.super_resolve(Images(np.concatenate([stack.pixels for stack in stacks])), scale, stage=stage)
         ends = np.cumsum([len(stack.pixels) for stack in stacks])[:-1]
         return [
-            Images(finer, stack.geometry and stack.geometry.refined(scale))
+            Images(finer, stack.geometry and stack.geometry.refine(scale))
             for finer, stack in zip(np.split(whole.pixels, ends), stacks, strict=True)
         ]
 

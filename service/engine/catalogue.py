@@ -11,8 +11,10 @@ from kdmri_service.observability import multiprocess as processes
 from kdmri_service.observability import observation as telemetry
 from kdmri_service.observability.observation import BOTH
 
-from kdmri.bundles.store import ROLES, Bundle, Manifest, Task, choose, load_all
-from kdmri.data.records import Images, KSpace
+from kdmri.bundles.manifest import ROLES, Manifest, Task
+from kdmri.bundles.store import Bundle, choose, load_all
+from kdmri.data.images import Images
+from kdmri.data.kspace import KSpace
 from kdmri.errors import InvalidRequest, UnknownModel
 from kdmri.runtime import Reconstructor, SuperResolver
 from kdmri.runtime.backends.selection import ONNXRUNTIME, TENSORRT, Choice, fastest, unusable

@@ -13,8 +13,9 @@ from kdmri_service.observability import observation as telemetry
 from kdmri_service.observability.observation import BOTH, Observation
 from starlette.requests import ClientDisconnect
 
-from kdmri.bundles.store import Manifest
-from kdmri.data.records import Images, Scan
+from kdmri.bundles.manifest import Manifest
+from kdmri.data.images import Images
+from kdmri.data.kspace import Scan
 from kdmri.quality import no_reference as quality
 from kdmri.quality.no_reference import Quality
 from kdmri.runtime import Reconstructor, Stage, SuperResolver, alike

@@ -21,7 +21,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from kdmri.bundles.store import ROLES, Manifest, Task
+from kdmri.bundles.manifest import ROLES, Manifest, Task
 from kdmri.quality import no_reference as quality
 from kdmri.quality.comparison import Comparison
 from kdmri.quality.no_reference import Quality

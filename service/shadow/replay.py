@@ -9,7 +9,8 @@ from kdmri_service.engine.inference import Answer, Job, Reconstruction, SuperRes
 from kdmri_service.observability.observation import Observation
 
 from kdmri.bundles.store import Bundle
-from kdmri.data.records import Images, KSpace
+from kdmri.data.images import Images
+from kdmri.data.kspace import KSpace
 from kdmri.quality.comparison import Comparison, compare
 from kdmri.runtime.model import Model
 
@@ -39,7 +40,7 @@ def of_reconstruction(asked: Reconstruction, live: Answer, pair: Pair) -> Sample
     """The middle slices of a scan."""
     measured = asked.kspace
     kept = _middle(measured.shape[0], MOST_SAMPLES // math.prod(measured.shape[1:]))
-    again = replace(asked, kspace=_copied(measured.part(kept)))
+    again = replace(asked, kspace=_copied(measured.select(kept).without_patient()))
     return Sample("reconstruct", again, _cut(live, kept), *pair)
 
 

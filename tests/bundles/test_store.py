@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kdmri.bundles.store import MANIFEST, Bundle, choose, load, load_all
+from kdmri.bundles.manifest import MANIFEST
+from kdmri.bundles.store import Bundle, choose, load, load_all
 from kdmri.errors import CorruptBundle, InvalidRequest, UnknownModel
 
 

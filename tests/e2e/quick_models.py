@@ -7,7 +7,8 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from kdmri.bundles.store import CONSISTENCY, MANIFEST, Bundle, cascade_file, sha256
+from kdmri.bundles.manifest import CONSISTENCY, MANIFEST, cascade_file
+from kdmri.bundles.store import Bundle, sha256
 
 ANY_SHAPE = ["batch", "row", "column", "plane"]
 

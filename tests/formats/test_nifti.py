@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy import ndarray
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kdmri.data.records import Geometry, Images
+from kdmri.data.geometry import Geometry
+from kdmri.data.images import Images
 from kdmri.errors import UnreadableInput, UnsupportedInput
 from kdmri.formats import nifti
 from kdmri.formats.dicom import reader as dicom
@@ -86,7 +87,7 @@ def test_without_geometry_voxels_are_millimetres(tmp_path: Path) -> None:
 
 
 def test_sizes_alone_claim_no_place_in_a_scanner(tmp_path: Path) -> None:
-    volume, _ = through(tmp_path, images(Geometry.unplaced(3, (5, 7), (0.5, 0.7), 4.0), 3))
+    volume, _ = through(tmp_path, images(Geometry.from_sizes(3, (5, 7), (0.5, 0.7), 4.0), 3))
     assert_allclose(volume.header.get_zooms(), (0.5, 0.7, 4.0))
     assert nib.nifti1.xform_codes.label[int(volume.header["sform_code"])] != "scanner"
     assert_allclose(volume.affine @ [2, 3, 1, 1], [0, 0, 0, 1], atol=1e-6)  # the middle is the origin

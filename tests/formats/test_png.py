@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from kdmri.data.records import Images
+from kdmri.data.images import Images
 from kdmri.formats import nifti, png
 from kdmri.formats.dicom import reader as dicom
 from tests.scans import phantom

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kdmri.data.records import KSpace
+from kdmri.data.kspace import KSpace
 from kdmri.physics.fourier import centre_crop, ifft2c
 from kdmri.physics.readout import remove_oversampling
 from tests.scans import phantom, scan

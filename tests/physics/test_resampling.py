@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from kdmri.data.records import Geometry
+from kdmri.data.geometry import Geometry
 from kdmri.physics.fourier import fft2c
 from kdmri.physics.resampling import as_complex, downsample, measured_band, upsample
 
@@ -75,5 +75,5 @@ def test_geometry_keeps_the_corners(scale: int, rows: int, columns: int) -> None
         extents = along_row * geometry.spacing[1] * shape[1], along_column * geometry.spacing[0] * shape[0]
         return np.stack([first, first + extents[0], first + extents[1]])
 
-    before, after = corners(coarse, (rows, columns)), corners(coarse.refined(scale), (rows * scale, columns * scale))
+    before, after = corners(coarse, (rows, columns)), corners(coarse.refine(scale), (rows * scale, columns * scale))
     assert_allclose(after, before, atol=1e-12)

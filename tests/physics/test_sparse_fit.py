@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from kdmri.data.records import KSpace
+from kdmri.data.kspace import KSpace
 from kdmri.physics import sparse_fit as sparsity
 from kdmri.physics.coils import combine, expand
 from kdmri.physics.consistency import fft_order

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from kdmri.bundles.store import Bundle, Manifest
-from kdmri.data.records import Images
+from kdmri.bundles.manifest import Manifest
+from kdmri.bundles.store import Bundle
+from kdmri.data.images import Images
 from kdmri.physics import sampling
 from kdmri.physics.resampling import upsample
 from kdmri.quality import no_reference as quality

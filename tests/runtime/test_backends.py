@@ -11,8 +11,9 @@ import pytest
 import torch
 from kdmri_service.settings import Settings
 
-from kdmri.bundles.store import Bundle, cascade_file
-from kdmri.data.records import Images
+from kdmri.bundles.manifest import cascade_file
+from kdmri.bundles.store import Bundle
+from kdmri.data.images import Images
 from kdmri.errors import InvalidRequest
 from kdmri.runtime import Reconstructor, SuperResolver
 from kdmri.runtime.backends import selection as backends

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdmri.bundles.store import CONSISTENCY, Bundle
+from kdmri.bundles.manifest import CONSISTENCY
+from kdmri.bundles.store import Bundle
 from kdmri.physics.consistency import fft_order
 from kdmri.physics.sparse_fit import sparse_fit
 from kdmri.runtime import Reconstructor, SuperResolver

@@ -7,7 +7,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from kdmri.data.records import Geometry, KSpace
+from kdmri.data.geometry import Geometry
+from kdmri.data.kspace import KSpace
 from kdmri.errors import UnsupportedInput
 from kdmri.formats.kspace import reader as formats
 from kdmri.operations.undersampling import undersampled
@@ -75,7 +76,7 @@ def test_scans_that_are_alike_get_from_one_pass_what_each_gets_alone(
         replace(
             scan(10.0**number * image[:, :: (-1) ** number], acceleration=2 + number, seed=number, noise=0.1 * number),
             image_shape=(64, 60),
-            geometry=Geometry.unplaced(1, (64, 60), (1.0 + number, 1.0), 3.0),
+            geometry=Geometry.from_sizes(1, (64, 60), (1.0 + number, 1.0), 3.0),
         )
         for number in range(3)
     ]

@@ -6,7 +6,8 @@ import torch
 from numpy.testing import assert_allclose
 from pydicom.data import get_testdata_file
 
-from kdmri.data.records import Geometry, Images
+from kdmri.data.geometry import Geometry
+from kdmri.data.images import Images
 from kdmri.errors import InvalidRequest
 from kdmri.formats.dicom import reader as dicom
 from kdmri.physics.resampling import downsample, upsample
@@ -45,7 +46,7 @@ def test_units_do_not_matter(resolver: SuperResolver, unit: float) -> None:
 
 def test_stacks_of_one_size_get_from_one_pass_what_each_gets_alone(resolver: SuperResolver) -> None:
     stacks = [
-        Images(10.0**count * phantom(32, 30).repeat(count, axis=0), Geometry.unplaced(count, (32, 30), (count, 1), 2))
+        Images(10.0**count * phantom(32, 30).repeat(count, axis=0), Geometry.from_sizes(count, (32, 30), (count, 1), 2))
         for count in (1, 2)
     ]
     for found, stack in zip(resolver.super_resolve_each(stacks, 2), stacks, strict=True):

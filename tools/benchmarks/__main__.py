@@ -26,8 +26,9 @@ from kdmri_training.evaluation import raw
 
 import kdmri
 from kdmri.benchmark import CPU, Spread, in_turns, ratios, scan
-from kdmri.bundles.store import ROLES, Bundle, choose, load_all
-from kdmri.data.records import KSpace
+from kdmri.bundles.manifest import ROLES
+from kdmri.bundles.store import Bundle, choose, load_all
+from kdmri.data.kspace import KSpace
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.backends.selection import fastest, offered
 from kdmri.runtime.model import Model, load_model

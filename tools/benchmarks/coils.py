@@ -20,8 +20,9 @@ from kdmri_training.evaluation.raw import REGULARISATIONS, bart
 from torch import Tensor
 
 import kdmri
-from kdmri.bundles.store import ROLES, choose, load_all
-from kdmri.data.records import KSpace
+from kdmri.bundles.manifest import ROLES
+from kdmri.bundles.store import choose, load_all
+from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import reader as formats
 from kdmri.operations.undersampling import undersampled
 from kdmri.physics.coils import combine

@@ -8,7 +8,8 @@ from kdmri_training.networks.cascades import DCCNN
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from kdmri.bundles.store import Bundle, cascade_file
+from kdmri.bundles.manifest import cascade_file
+from kdmri.bundles.store import Bundle
 from kdmri.physics.consistency import DataConsistency
 from kdmri.runtime.backends.denoiser import Planes
 from kdmri.runtime.model import Model, load_model

@@ -14,7 +14,8 @@ from torch import Tensor
 
 import kdmri
 from kdmri.benchmark import scan
-from kdmri.bundles.store import ROLES, cascade_file, choose, load_all
+from kdmri.bundles.manifest import ROLES, cascade_file
+from kdmri.bundles.store import choose, load_all
 from kdmri.formats.kspace import reader as kspace
 from kdmri.physics.coils import sensitivities
 from kdmri.physics.consistency import DataConsistency, fft_order, normal
@@ -79,6 +80,6 @@ def test_reading_fastmri(benchmark: BenchmarkFixture) -> None:
 
     def read() -> None:
         with kspace.opened(io.BytesIO(body)) as found:
-            found.part(slice(0, 1))
+            found.select(slice(0, 1))
 
     benchmark(read)

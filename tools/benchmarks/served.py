@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from kdmri.benchmark import Spread, in_turns, ratios, scan
-from kdmri.data.records import KSpace
+from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import fastmri
 from tests.e2e.serving import PATIENCE, Service, serving
 

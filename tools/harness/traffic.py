@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import httpx2
 from pydicom.data import get_testdata_file
 
-from kdmri.data.records import Images
+from kdmri.data.images import Images
 from kdmri.formats import nifti
 from kdmri.formats.dicom import reader as dicom
 from kdmri.formats.kspace import fastmri

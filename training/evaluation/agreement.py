@@ -9,7 +9,7 @@ import torch
 from kdmri_training.data.simulation import load_volume
 from kdmri_training.evaluation.evaluate import ACCELERATIONS, EVERY, SCALES, undersampled
 
-from kdmri.data.records import Images
+from kdmri.data.images import Images
 from kdmri.physics.resampling import downsample
 from kdmri.quality import metrics
 from kdmri.runtime.model import Model

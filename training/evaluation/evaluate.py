@@ -13,7 +13,8 @@ import torch
 from kdmri_training.data.simulation import load_volume, simulate_phase
 from scipy.ndimage import map_coordinates
 
-from kdmri.data.records import Images, KSpace
+from kdmri.data.images import Images
+from kdmri.data.kspace import KSpace
 from kdmri.physics.fourier import fft2c
 from kdmri.physics.resampling import downsample, upsample
 from kdmri.physics.sampling import centre_lines, random_mask

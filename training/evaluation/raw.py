@@ -19,7 +19,7 @@ from jaxtyping import Complex64
 from kdmri_training.evaluation.evaluate import ACCELERATIONS, Score, score
 from numpy import ndarray
 
-from kdmri.data.records import KSpace
+from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import reader as formats
 from kdmri.operations.undersampling import undersampled
 from kdmri.runtime import Reconstructor, zero_filled

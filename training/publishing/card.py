@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from kdmri.bundles.store import Manifest
+from kdmri.bundles.manifest import Manifest
 from kdmri.quality import no_reference as quality
 
 DATA = {

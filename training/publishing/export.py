@@ -17,8 +17,10 @@ from kdmri_training.networks.cascades import Denoiser, parameters
 from kdmri_training.publishing.card import DATA, card
 from torch import Tensor, nn
 
-from kdmri.bundles.store import CONSISTENCY, FORMAT, MANIFEST, Bundle, Manifest, cascade_file, load, sha256
-from kdmri.data.records import Images, KSpace
+from kdmri.bundles.manifest import CONSISTENCY, FORMAT, MANIFEST, Manifest, cascade_file
+from kdmri.bundles.store import Bundle, load, sha256
+from kdmri.data.images import Images
+from kdmri.data.kspace import KSpace
 from kdmri.physics.coils import combine
 from kdmri.physics.consistency import DataConsistency, fft_order
 from kdmri.physics.fourier import fft2c, ifft2c

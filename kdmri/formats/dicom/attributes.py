@@ -55,7 +55,7 @@ RESCALE_LIMIT = 1e28
 
 @dataclass(frozen=True)
 class Plane:
-    """Where a frame lies in the patient (LPS, mm); the fields are those of `records.Geometry`, for one slice."""
+    """Where a frame lies in the patient (LPS, mm); the fields are those of `geometry.Geometry`, for one slice."""
 
     position: Float64[ndarray, " 3"]
     orientation: Float64[ndarray, "2 3"]

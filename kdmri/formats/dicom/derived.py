@@ -2,7 +2,7 @@
 
 import copy
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,7 +17,9 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sr.codedict import codes
 
 from kdmri import __version__
-from kdmri.data.records import Geometry, Images
+from kdmri.data.geometry import Geometry
+from kdmri.data.images import Images
+from kdmri.data.patient import PatientAndStudy
 from kdmri.errors import UnsupportedInput
 from kdmri.formats.dicom.attributes import frame_count, image_type, is_enhanced
 from kdmri.formats.dicom.enhanced import describe_frames
@@ -86,11 +88,11 @@ def super_resolved(
 
 
 def reconstructed(
-    images: Images, *, model: str, described: Mapping[str, str] | None = None, acceleration: float | None = None
+    images: Images, *, model: str, patient_and_study: PatientAndStudy | None = None, acceleration: float | None = None
 ) -> list[Dataset]:
     """Images made from k-space as MR Image Storage, one object a slice, in a series of their own.
 
-    `described` is what the k-space's file says, as `Scan` has it: patient, study, frame of reference, protocol. What
+    `patient_and_study` holds what the file of the k-space states: patient, study, frame of reference, protocol. What
     it doesn't say stays empty; the study is then a new one and the patient anonymous. ORIGINAL\\PRIMARY, for they are
     made from measurements and not from other images (PS3.3 C.7.6.1.1.2). Without a geometry the pixels are 1 mm and
     the slices axial, one above the other. ImageComments says what of it is made up.
@@ -102,9 +104,9 @@ def reconstructed(
     sentence = f"Reconstructed from k-space{factor} by kdmri {__version__}, model {model}."
     when = datetime.now().astimezone()
     making = _Making(model, sentence, rescale, window([images.pixels]), _new_uid(), when)
-    geometry = images.geometry or Geometry.unplaced(len(stored), images.pixels.shape[1:], (1.0, 1.0), 1.0)
+    geometry = images.geometry or Geometry.from_sizes(len(stored), images.pixels.shape[1:], (1.0, 1.0), 1.0)
     made_up = "" if images.geometry else ", pixel size"
-    study = _study(described or {}, when, placed=geometry.placed)
+    study = _study(patient_and_study or PatientAndStudy(), when, placed=geometry.placed)
     name = _suffixed(study.get("SeriesDescription") or study.get("ProtocolName") or "", " kdmri reconstruction")
     outputs = []
     for index, (position, image) in enumerate(zip(geometry.positions, stored, strict=True)):
@@ -149,7 +151,7 @@ def _one_series(
     outputs = []
     for group, values in zip(groups, stored, strict=True):
         geometry = group.images.geometry
-        positions = geometry.refined(scale).positions if geometry else None
+        positions = geometry.refine(scale).positions if geometry else None
         end = 0
         for index, header in enumerate(group.headers):
             start, end = end, end + frame_count(header)
@@ -287,7 +289,7 @@ def _evidence(header: Dataset) -> Dataset:
     return study
 
 
-def _study(described: Mapping[str, str], when: datetime, *, placed: bool) -> Dataset:
+def _study(patient_and_study: PatientAndStudy, when: datetime, *, placed: bool) -> Dataset:
     """What every image of a series made from k-space says."""
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
@@ -298,7 +300,7 @@ def _study(described: Mapping[str, str], when: datetime, *, placed: bool) -> Dat
     for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "ReferringPhysicianName", "AccessionNumber"):
         setattr(dataset, keyword, "")
     dataset.StudyInstanceUID, dataset.StudyDate, dataset.StudyTime, dataset.StudyID = _new_uid(), "", "", ""
-    if "StudyInstanceUID" not in described:
+    if "StudyInstanceUID" not in patient_and_study:
         dataset.StudyDate, dataset.StudyTime = when.strftime("%Y%m%d"), when.strftime("%H%M%S.%f")
     dataset.SeriesNumber = 1
     dataset.PositionReferenceIndicator, dataset.PatientPosition, dataset.Laterality = "", "", ""
@@ -307,7 +309,7 @@ def _study(described: Mapping[str, str], when: datetime, *, placed: bool) -> Dat
     dataset.ScanningSequence, dataset.SequenceVariant = "RM", "NONE"
     for keyword in ("ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "EchoTrainLength"):
         setattr(dataset, keyword, None)
-    for keyword, value in described.items():
+    for keyword, value in patient_and_study.items():
         setattr(dataset, keyword, value)
     if "FrameOfReferenceUID" not in dataset or not placed:
         dataset.FrameOfReferenceUID = _new_uid()

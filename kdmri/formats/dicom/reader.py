@@ -17,7 +17,8 @@ from jaxtyping import Float32
 from numpy import ndarray
 from pydicom import Dataset, uid
 
-from kdmri.data.records import Geometry, Images
+from kdmri.data.geometry import Geometry
+from kdmri.data.images import Images
 from kdmri.errors import KdmriError, UnreadableDicom, UnsupportedInput
 from kdmri.formats.dicom.attributes import Plane, component, frame_count, is_enhanced, modality_pixels, plane
 

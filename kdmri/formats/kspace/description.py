@@ -7,6 +7,8 @@ from pydicom import config
 from pydicom.datadict import dictionary_VR
 from pydicom.valuerep import validate_value
 
+from kdmri.data.patient import PatientAndStudy
+
 PLACES = {
     "PatientName": "subjectInformation/patientName",
     "PatientID": "subjectInformation/patientID",
@@ -35,9 +37,9 @@ PLACES = {
 """Where ismrmrd.xsd has what DICOM has under the keyword, in the same units. Not the body part: knees have a side."""
 
 
-def described(header: Element) -> dict[str, str]:
+def patient_and_study(header: Element) -> PatientAndStudy:
     """DICOM values by keyword, as far as the header has one of each and DICOM takes it: no other is made of it."""
-    found = {}
+    found = PatientAndStudy()
     for keyword, place in PLACES.items():
         elements = header.findall("/".join(f"{{*}}{name}" for name in place.split("/")))
         if len(elements) == 1 and (value := _valid(dictionary_VR(keyword), (elements[0].text or "").strip())):

@@ -12,10 +12,12 @@ import numpy as np
 from jaxtyping import Bool, Complex64
 from numpy import ndarray
 
-from kdmri.data.records import Geometry, KSpace
+from kdmri.data.geometry import Geometry
+from kdmri.data.kspace import KSpace
+from kdmri.data.patient import PatientAndStudy
 from kdmri.errors import UnreadableKSpace
 from kdmri.formats.kspace import hdf5, header
-from kdmri.formats.kspace.description import described
+from kdmri.formats.kspace.description import patient_and_study
 from kdmri.physics import sampling
 
 Slices = Complex64[ndarray, "slice coil row column"]
@@ -35,10 +37,12 @@ class Stored:
         mask: Bool[ndarray, "slice row column"],
         image_shape: tuple[int, int],
         geometry: Geometry | None,
-        described: dict[str, str],
+        patient: PatientAndStudy,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self._samples = samples
-        self.mask, self.image_shape, self.geometry, self.described = mask, image_shape, geometry, described
+        self.mask, self.image_shape, self.geometry = mask, image_shape, geometry
+        self.patient_and_study, self.notes = patient, notes
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -50,14 +54,21 @@ class Stored:
         """Grid points over measured points, averaged over slices."""
         return sampling.acceleration(self.mask)
 
-    def part(self, slices: slice) -> KSpace:
+    def select(self, slices: slice) -> KSpace:
         """Some of the slices, one after the other, in memory. Raises UnreadableKSpace."""
         start, stop, _ = slices.indices(self.shape[0])
         samples = self._samples.read(start, stop)
         mask = self.mask if len(self.mask) == 1 else self.mask[start:stop]
         if not mask.all():
             samples *= mask[:, np.newaxis]
-        return KSpace(samples, mask, self.image_shape, self.geometry and self.geometry.part(slice(start, stop)))
+        return KSpace(
+            samples,
+            mask,
+            self.image_shape,
+            self.geometry and self.geometry.select(slice(start, stop)),
+            patient_and_study=self.patient_and_study,
+            notes=self.notes,
+        )
 
 
 def stored(file: h5py.File, *, max_bytes: int = hdf5.MAX_BYTES) -> Stored:
@@ -79,7 +90,9 @@ def stored(file: h5py.File, *, max_bytes: int = hdf5.MAX_BYTES) -> Stored:
     if not mask.any():
         raise UnreadableKSpace("expected measured samples, got none: the mask or all of the k-space is zero")
     geometry = _geometry(file, slices) or _sizes(encoding, slices, (rows, columns), image_shape)
-    return Stored(samples, _once(mask), image_shape, geometry, {} if head is None else described(head))
+    return Stored(
+        samples, _once(mask), image_shape, geometry, PatientAndStudy() if head is None else patient_and_study(head)
+    )
 
 
 def write(target: Path, kspace: KSpace) -> None:
@@ -221,4 +234,4 @@ def _sizes(
     """Pixel size and slice thickness, where the header tells them and is about the file's grid."""
     if encoding is None or encoding.spacing is None or encoding.matrix != grid:
         return None
-    return Geometry.unplaced(slices, image_shape, encoding.spacing, encoding.thickness)
+    return Geometry.from_sizes(slices, image_shape, encoding.spacing, encoding.thickness)

@@ -11,11 +11,12 @@ from ismrmrd.hdf5 import acquisition_header_dtype
 from jaxtyping import Bool, Complex64
 from numpy import ndarray
 
-from kdmri.data.records import Geometry, KSpace
+from kdmri.data.geometry import Geometry
+from kdmri.data.kspace import KSpace
 from kdmri.errors import UnreadableKSpace, UnsupportedInput
 from kdmri.formats.kspace import hdf5, header
 from kdmri.formats.kspace.acquisitions import NOISE, Layout, Lines, flagged, lay_out, select
-from kdmri.formats.kspace.description import described
+from kdmri.formats.kspace.description import patient_and_study
 from kdmri.physics.coils import calibrated
 from kdmri.physics.sampling import calibration_region
 
@@ -64,7 +65,9 @@ def read(
 
     geometry = _geometry(heads, layout, encoding)
     calibration_scan = scan(separate) if separate else None
-    return replace(scan(layout), geometry=geometry, calibration=calibration_scan, described=described(head))
+    return replace(
+        scan(layout), geometry=geometry, calibration=calibration_scan, patient_and_study=patient_and_study(head)
+    )
 
 
 def prewhiten(
@@ -244,8 +247,8 @@ def _geometry(heads: ndarray, layout: Layout, encoding: header.Encoding) -> Geom
     right_angled = np.allclose(orientation @ orientation.T, np.eye(2), atol=1e-3)
     parallel = np.allclose(directions, orientation, atol=1e-3)
     if not (right_angled and parallel and np.isfinite(centres).all()):
-        return Geometry.unplaced(len(centres), encoding.image_shape, encoding.spacing, encoding.thickness)
+        return Geometry.from_sizes(len(centres), encoding.image_shape, encoding.spacing, encoding.thickness)
     half_extents = [encoding.spacing[axis] * (encoding.matrix[axis] - 1) / 2 for axis in (0, 1)]
     corners = centres - along_column * half_extents[0] - along_row * half_extents[1]
     whole = Geometry(corners, orientation, encoding.spacing, encoding.thickness)
-    return whole.cropped(encoding.matrix, encoding.image_shape)
+    return whole.crop(encoding.matrix, encoding.image_shape)

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from kdmri.data.records import KSpace, Scan
+from kdmri.data.kspace import KSpace, Scan
 from kdmri.errors import UnreadableKSpace
 from kdmri.formats.kspace import fastmri, hdf5, mrd
 
@@ -14,7 +13,7 @@ from kdmri.formats.kspace import fastmri, hdf5, mrd
 def read(source: Path | BinaryIO, *, contrast: int = 0, repetition: int = 0, max_bytes: int = hdf5.MAX_BYTES) -> KSpace:
     """All of the k-space that `opened` finds."""
     with opened(source, contrast=contrast, repetition=repetition, max_bytes=max_bytes) as scan:
-        return replace(scan.part(slice(None)), described=scan.described)
+        return scan.select(slice(None))
 
 
 @contextmanager

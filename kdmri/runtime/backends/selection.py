@@ -9,7 +9,8 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-from kdmri.bundles.store import Bundle, Manifest, cascade_file
+from kdmri.bundles.manifest import Manifest, cascade_file
+from kdmri.bundles.store import Bundle
 from kdmri.errors import InvalidRequest
 from kdmri.runtime.backends import onnx
 from kdmri.runtime.backends.denoiser import Denoiser

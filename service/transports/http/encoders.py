@@ -13,7 +13,7 @@ from kdmri_service.transports.http.problems import NotAcceptable
 from numpy import ndarray
 from pydicom import Dataset
 
-from kdmri.data.records import Images
+from kdmri.data.images import Images
 from kdmri.formats import png
 from kdmri.formats.dicom import derived
 

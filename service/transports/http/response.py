@@ -10,7 +10,7 @@ from kdmri_service.engine.inference import Answer
 from kdmri_service.observability.observation import BOTH, Observation
 from numpy import ndarray
 
-from kdmri.bundles.store import ROLES
+from kdmri.bundles.manifest import ROLES
 from kdmri.quality import no_reference as quality
 from kdmri.quality.comparison import Comparison, compare
 

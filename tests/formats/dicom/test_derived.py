@@ -19,7 +19,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pydicom import Dataset, uid
 from pydicom.data import get_testdata_file, get_testdata_files
 
-from kdmri.data.records import Geometry, Images
+from kdmri.data.geometry import Geometry
+from kdmri.data.images import Images
 from kdmri.errors import UnsupportedInput
 from kdmri.formats.dicom import derived
 from kdmri.formats.dicom import reader as dicom
@@ -505,7 +506,7 @@ def oblique(slices: int) -> Geometry:
     return Geometry(np.array([-100.5, 20, 3]) + normal * 4 * np.arange(slices)[:, None], orientation, (1.1, 0.9), 3.5)
 
 
-SIZES = Geometry.unplaced(3, (30, 41), (1.1, 0.9), 3.5)
+SIZES = Geometry.from_sizes(3, (30, 41), (1.1, 0.9), 3.5)
 
 
 @pytest.mark.parametrize("geometry", [oblique(3), SIZES, None], ids=["placed", "sizes", "none"])
@@ -559,7 +560,7 @@ KSPACE = (
 def test_a_real_scan_is_answered_without_complaint(name, data, tmp_path):
     scan = kspace.read(data / "kspace" / name)
     outputs = derived.reconstructed(
-        zero_filled(scan), model=MODEL, described=scan.described, acceleration=scan.acceleration
+        zero_filled(scan), model=MODEL, patient_and_study=scan.patient_and_study, acceleration=scan.acceleration
     )
     for output in outputs:
         (tmp_path / "answer.dcm").write_bytes(derived.to_bytes(output))

@@ -9,7 +9,7 @@ import numpy as np
 from ismrmrd.hdf5 import acquisition_dtype, acquisition_header_dtype
 from numpy import ndarray
 
-from kdmri.data.records import KSpace
+from kdmri.data.kspace import KSpace
 
 SPACE = (
     "<matrixSize><x>{0}</x><y>{1}</y><z>1</z></matrixSize>"

@@ -14,7 +14,7 @@ import torch
 from numpy import ndarray
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kdmri.data.records import KSpace
+from kdmri.data.kspace import KSpace
 from kdmri.errors import KdmriError, UnreadableKSpace, UnsupportedInput
 from kdmri.formats import nifti
 from kdmri.formats.dicom import derived
@@ -488,7 +488,7 @@ def test_the_sizes_of_real_pixels_are_told_by_the_header(data: Path) -> None:
 def test_what_dicom_does_not_take_of_a_real_header_is_left_out(mrd: MrdFile, tmp_path: Path, name: str) -> None:
     old = "<acquisitionSystemInformation>"
     xml(old, TOLD.replace("Doe^Jane", name) + old)(mrd)
-    assert kspace.read(mrd.save(tmp_path / "scan.h5")).described == {"PatientID": "7"}
+    assert kspace.read(mrd.save(tmp_path / "scan.h5")).patient_and_study == {"PatientID": "7"}
 
 
 SHAPE = "expected complex k-space (slice, coil, row, column)"
@@ -506,7 +506,7 @@ def test_a_patient_in_a_real_header_is_carried(
         path = mrd.save(tmp_path / "mrd.h5")
     else:
         path = edited((old, TOLD + old))
-    assert kspace.read(path).described == {"PatientName": "Doe^Jane", "PatientID": "7"}
+    assert kspace.read(path).patient_and_study == {"PatientName": "Doe^Jane", "PatientID": "7"}
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdmri.data.records import Geometry, Images
+from kdmri.data.geometry import Geometry
+from kdmri.data.images import Images
 from kdmri.formats.dicom import derived
 from kdmri.formats.kspace import fastmri
 from kdmri.formats.kspace import reader as kspace
-from kdmri.formats.kspace.description import PLACES, described
+from kdmri.formats.kspace.description import PLACES, patient_and_study
 from tests.formats.kspace.mrd_files import MrdFile
 from tests.scans import phantom, scan
 
@@ -70,7 +71,7 @@ def mrd(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def test_the_header_of_an_ismrmrd_file_is_carried(mrd: Callable[[str], Path]) -> None:
-    assert kspace.read(mrd(FULL)).described == EXPECTED
+    assert kspace.read(mrd(FULL)).patient_and_study == EXPECTED
 
 
 def test_the_header_of_a_fastmri_file_is_carried(tmp_path: Path) -> None:
@@ -79,12 +80,12 @@ def test_the_header_of_a_fastmri_file_is_carried(tmp_path: Path) -> None:
         del file["ismrmrd_header"]
         file["ismrmrd_header"] = FULL
     with kspace.opened(tmp_path / "scan.h5") as stored:
-        assert stored.described == EXPECTED
-    assert kspace.read(tmp_path / "scan.h5").described == EXPECTED
+        assert stored.patient_and_study == EXPECTED
+    assert kspace.read(tmp_path / "scan.h5").patient_and_study == EXPECTED
 
 
 def test_a_header_that_says_nothing_is_fine(mrd: Callable[[str], Path]) -> None:
-    assert kspace.read(mrd(header({}))).described == {}
+    assert kspace.read(mrd(header({}))).patient_and_study == {}
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_what_dicom_does_not_take_is_left_out_and_costs_nothing(
     mrd: Callable[[str], Path], name: str, text: str
 ) -> None:
     found = kspace.read(mrd(header({name: text, "protocolName": "t2"})))
-    assert found.described == {"ProtocolName": "t2"}
+    assert found.patient_and_study == {"ProtocolName": "t2"}
     assert found.samples.any()
 
 
@@ -117,16 +118,20 @@ def test_whatever_a_header_says_dicom_can_be_written_with_it(texts: dict[str, st
         section, name = PLACES[keyword].split("/")
         root.append(fromstring(f"<{section}><{name}/></{section}>"))
         root[-1][0].text = text
-    (answer,) = derived.reconstructed(Images(np.ones((1, 4, 4), np.float32)), model="a@1", described=described(root))
+    (answer,) = derived.reconstructed(
+        Images(np.ones((1, 4, 4), np.float32)), model="a@1", patient_and_study=patient_and_study(root)
+    )
     back = pydicom.dcmread(io.BytesIO(derived.to_bytes(answer)))
-    for keyword in described(root):
+    for keyword in patient_and_study(root):
         assert back[keyword].VM == 1
 
 
 def test_a_dicom_answer_is_of_the_patient_and_the_study() -> None:
-    told = described(fromstring(FULL))
+    told = patient_and_study(fromstring(FULL))
     geometry = Geometry(np.zeros((2, 3)), np.eye(3)[:2], (1.0, 1.0), 3.0)
-    answers = derived.reconstructed(Images(np.ones((2, 8, 8), np.float32), geometry), model="a@1", described=told)
+    answers = derived.reconstructed(
+        Images(np.ones((2, 8, 8), np.float32), geometry), model="a@1", patient_and_study=told
+    )
     for answer in answers:
         assert {keyword: str(answer[keyword].value) for keyword in EXPECTED} == EXPECTED
         assert answer.SeriesDescription == "t2_tse_tra kdmri reconstruction"
@@ -135,15 +140,15 @@ def test_a_dicom_answer_is_of_the_patient_and_the_study() -> None:
 
 def test_a_study_of_unknown_date_gets_none_and_a_made_up_place_no_frame_of_reference() -> None:
     told = {"StudyInstanceUID": "1.2.3", "FrameOfReferenceUID": "1.2.4"}
-    (answer,) = derived.reconstructed(Images(np.ones((1, 8, 8), np.float32)), model="a@1", described=told)
+    (answer,) = derived.reconstructed(Images(np.ones((1, 8, 8), np.float32)), model="a@1", patient_and_study=told)
     assert (answer.StudyInstanceUID, answer.StudyDate, answer.StudyTime) == ("1.2.3", "", "")
     assert answer.FrameOfReferenceUID != "1.2.4"
 
 
 @pytest.mark.skipif(not shutil.which("dciodvfy"), reason="Debian's dicom3tools is not installed")
 def test_dciodvfy_has_no_complaint(tmp_path: Path) -> None:
-    told = described(fromstring(FULL))
-    (answer,) = derived.reconstructed(Images(np.ones((1, 8, 8), np.float32)), model="a@1", described=told)
+    told = patient_and_study(fromstring(FULL))
+    (answer,) = derived.reconstructed(Images(np.ones((1, 8, 8), np.float32)), model="a@1", patient_and_study=told)
     (tmp_path / "answer.dcm").write_bytes(derived.to_bytes(answer))
     ran = subprocess.run(["dciodvfy", tmp_path / "answer.dcm"], capture_output=True, text=True, check=False)
     assert [line for line in ran.stderr.splitlines() if line.startswith("Error")] == []
@@ -152,4 +157,4 @@ def test_dciodvfy_has_no_complaint(tmp_path: Path) -> None:
 def test_who_it_is_does_not_show_and_is_not_passed_on(mrd: Callable[[str], Path]) -> None:
     found = kspace.read(mrd(FULL))
     assert "Müller" not in repr(found)
-    assert found.part(slice(None)).described == {}
+    assert found.without_patient().patient_and_study == {}

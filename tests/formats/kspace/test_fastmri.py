@@ -14,7 +14,8 @@ from ismrmrd import xsd
 from numpy import ndarray
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kdmri.data.records import Geometry, KSpace
+from kdmri.data.geometry import Geometry
+from kdmri.data.kspace import KSpace
 from kdmri.errors import KdmriError, UnreadableKSpace, UnsupportedInput
 from kdmri.formats.kspace import fastmri
 from kdmri.formats.kspace import reader as kspace
@@ -38,7 +39,7 @@ def kspaces(draw: st.DrawFn) -> KSpace:
     samples = (rng.standard_normal((slices, coils, rows, columns, 2)) @ [1, 1j]).astype(np.complex64)
     crop = (draw(st.integers(1, rows)), draw(st.integers(1, columns)))
     placed = Geometry(rng.standard_normal((slices, 3)), rng.standard_normal((2, 3)), (0.7, 0.9), 4.1)
-    sizes = Geometry.unplaced(slices, crop, (0.7, 0.9), 4.1)
+    sizes = Geometry.from_sizes(slices, crop, (0.7, 0.9), 4.1)
     return KSpace(samples * mask[:, np.newaxis], mask, crop, draw(st.sampled_from([None, placed, sizes])))
 
 
@@ -288,6 +289,6 @@ def test_slices_are_read_as_they_are_asked_for(tmp_path: Path, chunks: tuple[int
     with kspace.opened(tmp_path / "scan.h5") as stored:
         assert stored.shape == whole.samples.shape
         for part in (slice(2, 5), slice(0, 6), slice(5, 6), slice(3, 4)):
-            assert_array_equal(stored.part(part).samples, whole.samples[part])
+            assert_array_equal(stored.select(part).samples, whole.samples[part])
         with pytest.raises(UnreadableKSpace, match="NaN or infinity"):
-            stored.part(slice(6, 9))
+            stored.select(slice(6, 9))

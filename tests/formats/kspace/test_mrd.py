@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy import ndarray
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kdmri.data.records import Images, KSpace
+from kdmri.data.images import Images
+from kdmri.data.kspace import KSpace
 from kdmri.errors import InvalidRequest, KdmriError, UnreadableKSpace, UnsupportedInput
 from kdmri.formats import nifti
 from kdmri.formats.dicom import derived

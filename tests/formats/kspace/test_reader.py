@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from kdmri.data.records import KSpace
+from kdmri.data.kspace import KSpace
 from kdmri.errors import KdmriError, UnreadableKSpace, UnsupportedInput
 from kdmri.formats.kspace import fastmri
 from kdmri.formats.kspace import reader as kspace

@@ -28,7 +28,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from starlette.requests import ClientDisconnect
 
-from kdmri.data.records import KSpace
+from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import fastmri
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model

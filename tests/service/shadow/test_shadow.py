@@ -28,7 +28,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from kdmri.bundles.store import Bundle
-from kdmri.data.records import Images
+from kdmri.data.images import Images
 from kdmri.formats.kspace import fastmri
 from kdmri.quality.comparison import PSNR_CEILING, Comparison, compare
 from kdmri.quality.metrics import psnr

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from kdmri.data.records import KSpace
+from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import fastmri
 from kdmri.formats.kspace import reader as kspace
 from kdmri.runtime import Reconstructor

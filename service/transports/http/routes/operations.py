@@ -20,7 +20,8 @@ from kdmri_service.transports.http.upload import Part, receive
 from pydicom import Dataset
 from starlette.requests import ClientDisconnect
 
-from kdmri.data.records import Images, Scan
+from kdmri.data.images import Images
+from kdmri.data.kspace import Scan
 from kdmri.errors import InvalidRequest
 from kdmri.formats.dicom import derived
 from kdmri.formats.dicom.reader import DicomSeries, read, read_zip
@@ -192,8 +193,10 @@ def _reconstructed(answer: Answer, stage: Observation, kind: str, measured: Scan
     figures = answers.figures(answer, stage)
     if kind in (DICOM, ZIP):
         model = answer.manifest.reference
-        described, acceleration = measured.described, measured.acceleration
-        objects = derived.reconstructed(answer.images, model=model, described=described, acceleration=acceleration)
+        patient, acceleration = measured.patient_and_study, measured.acceleration
+        objects = derived.reconstructed(
+            answer.images, model=model, patient_and_study=patient, acceleration=acceleration
+        )
         return wire.dicom(objects, kind)
     if kind == HDF5:
         return wire.hdf5({"reconstruction": answer.images.pixels}, figures), kind

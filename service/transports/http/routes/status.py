@@ -7,7 +7,8 @@ from fastapi.responses import JSONResponse
 from kdmri_service.observability import observation as telemetry
 from kdmri_service.transports.http.openapi import PROBLEMS
 
-from kdmri.bundles.store import Manifest, choose
+from kdmri.bundles.manifest import Manifest
+from kdmri.bundles.store import choose
 from kdmri.errors import UnknownModel
 
 router = APIRouter()

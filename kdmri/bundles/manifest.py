@@ -1,0 +1,66 @@
+"""The document of a model folder, manifest.json, and the names of the files beside it."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Task = Literal["reconstruction", "super-resolution"]
+Role = Literal["teacher", "student"]
+ROLES: tuple[Role, ...] = ("student", "teacher")
+
+MANIFEST = "manifest.json"
+CONSISTENCY = "data_consistency.pt"
+FORMAT: Literal[2] = 2
+"""Version of the bundle format.
+
+In format 1 the data-consistency module took the samples of every coil; in format 2 it takes the zero-filled image.
+"""
+
+
+def cascade_file(number: int) -> str:
+    """Return the name of the ONNX file of cascade `number`, counted from 1."""
+    return f"cascade_{number}.onnx"
+
+
+class Manifest(BaseModel):
+    """Content of manifest.json: enough to run the model, to check it and to judge it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[2]
+    """Version of the bundle format, FORMAT."""
+    name: str
+    version: str
+    task: Task
+    role: Role
+    architecture: dict[str, int]
+    """cascades, convolutions, channels; fold and shared if the network has them (training.networks)."""
+    parameters: int
+    inputs: dict[str, str]
+    """Shape, type and meaning of every graph input."""
+    trained_on: dict[str, Any]
+    """Ranges seen in training: accelerations or scales, columns of the matrix, noise, coils; see quality.ranges."""
+    consistency_step: float
+    """lambda of every data-consistency step; 1 replaces measured samples."""
+    files: dict[str, str]
+    """SHA-256 of every file except the manifest and the card."""
+    parity: dict[str, float]
+    """Relative difference, bundle against PyTorch network, by shape (coil x row x column or row x column)."""
+    scores: dict[str, dict[str, float]]
+    """Means over test volumes, by condition, then metric."""
+    precision_loss: dict[str, float] = {}
+    """Largest loss of mean PSNR in dB, over the conditions of the test set, by reduced precision ("bf16")."""
+    agreement: dict[str, dict[str, float]] = {}
+    """A student's psnr (dB) and ssim to its teacher: means over test volumes, by acceleration or scale ("4x").
+
+    Empty for a teacher, and for bundles that are older than this field.
+    """
+    test_set: str
+    training: dict[str, Any]
+    """Recipe, seed, steps and seconds of each stage, data and licences."""
+    distilled_from: str | None
+
+    @property
+    def reference(self) -> str:
+        """name@version."""
+        return f"{self.name}@{self.version}"
