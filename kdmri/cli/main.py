@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import kdmri
-from kdmri.errors import KdmriError, UnreadableDicom, UnreadableInput
+from kdmri.errors import KdmriError, UnreadableInput
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=kdmri.__doc__)
 errors = Console(stderr=True)
@@ -94,14 +94,14 @@ def super_resolve(
 ) -> None:
     """Low-resolution MR DICOM to the same images on a finer grid, one file an object."""
     from kdmri.bundles import store as bundle
-    from kdmri.formats.dicom import derived
+    from kdmri.formats.dicom import derived, folder
     from kdmri.formats.dicom import reader as dicom
     from kdmri.operations import outputs
     from kdmri.runtime import SuperResolver
     from kdmri.runtime.model import load_model
 
     if _existing(source).is_dir():
-        groups = dicom.read(_dicom_files(source))
+        groups = dicom.read(folder.files(source))
     else:
         groups = dicom.read_zip(source) if source.suffix.lower() == ".zip" else dicom.read([source])
     chosen = bundle.choose(bundle.load_all(models), "super-resolution", role=role, model=model)
@@ -201,20 +201,6 @@ def _existing(source: Path) -> Path:
     if not source.exists():
         raise UnreadableInput(f"expected a file or folder, {source.name} is not there")
     return source
-
-
-def _dicom_files(folder: Path) -> list[Path]:
-    """The DICOM objects below a folder, by name, without a DICOMDIR. Raises UnreadableDicom where there are none."""
-    from kdmri.formats.dicom.reader import looks_like_dicom
-
-    def begins_as_dicom(path: Path) -> bool:
-        with path.open("rb") as file:
-            return looks_like_dicom(file.read(1024))
-
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "DICOMDIR")
-    if objects := [path for path in files if begins_as_dicom(path)]:
-        return objects
-    raise UnreadableDicom(f"expected DICOM objects in the folder, got {len(files)} other files")
 
 
 def _said(what: str, target: Path) -> None:

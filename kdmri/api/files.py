@@ -1,0 +1,142 @@
+"""Files to scans and series, and results to files."""
+
+import io
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+
+from kdmri.api.result import Result
+from kdmri.data.kspace import KSpace
+from kdmri.errors import InvalidRequest, UnreadableInput, UnsupportedInput
+from kdmri.formats import nifti, png
+from kdmri.formats.dicom import derived, folder
+from kdmri.formats.dicom import reader as dicom
+from kdmri.formats.dicom.reader import DicomSeries
+from kdmri.formats.kspace import fastmri
+from kdmri.formats.kspace import reader as kspace
+from kdmri.operations import outputs
+
+Source = str | os.PathLike[str] | bytes | BinaryIO
+"""A file or folder by its path, a file's content, or an open binary file that can seek."""
+HEAD = 132
+"""Bytes that tell DICOM from other formats: its prefix ends here."""
+ZIP = b"PK\x03\x04"
+"""First bytes of a zip archive that has members."""
+HDF5 = b"\x89HDF\r\n\x1a\n"
+"""Signature of HDF5, at the start of the file or after a user block of 512 bytes times a power of two."""
+
+
+def read(source: Source, *, contrast: int = 0, repetition: int = 0) -> KSpace | list[DicomSeries]:
+    """Read k-space (fastMRI or ISMRMRD in HDF5) or MR DICOM, told apart by content.
+
+    >>> from pydicom.data import get_testdata_file
+    >>> [series] = kdmri.read(get_testdata_file("MR_small.dcm"))
+    >>> series.images.pixels.shape
+    (1, 64, 64)
+
+    Args:
+        source: a file, a zip of a DICOM series, or a folder with DICOM files at any depth.
+        contrast: which contrast of an ISMRMRD file, counted from 0.
+        repetition: which repetition of an ISMRMRD file, counted from 0.
+
+    Returns:
+        One scan of k-space, or the DICOM slices grouped by series, size, orientation and spacing.
+
+    Raises:
+        UnreadableInput: the bytes are in no format that kdmri reads, or are damaged.
+        UnsupportedInput: the file can be read but not processed, for example a CT image or a radial trajectory.
+    """
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if path.is_dir():
+            return dicom.read(folder.files(path))
+        with path.open("rb") as file:
+            return _read_file(file, contrast, repetition)
+    return _read_file(io.BytesIO(source) if isinstance(source, bytes) else source, contrast, repetition)
+
+
+def save(result: Result | KSpace, target: str | os.PathLike[str]) -> None:
+    """Write images or k-space in the format that the target's name ends in.
+
+    `.nii.gz` is NIfTI, `.png` a preview, `.dcm` one DICOM object, a name without a suffix a folder of DICOM objects
+    and `.h5` HDF5: reconstructed images as the dataset `reconstruction`, k-space in fastMRI's layout.
+
+    >>> import tempfile
+    >>> from pydicom.data import get_testdata_file
+    >>> result = kdmri.super_resolve(kdmri.read(get_testdata_file("MR_small.dcm")))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     kdmri.save(result, f"{folder}/finer.dcm")
+    ...     [series] = kdmri.read(f"{folder}/finer.dcm")
+    >>> series.images.pixels.shape
+    (1, 128, 128)
+
+    Raises:
+        InvalidRequest: the name ends in something else, or the format does not hold these images.
+        UnsupportedInput: the format does not hold the images' geometry or number.
+    """
+    path = Path(target)
+    name = path.name.lower()
+    if isinstance(result, KSpace):
+        if not name.endswith(".h5"):
+            raise InvalidRequest(f"expected a file name that ends in .h5 for k-space, got {path.suffix or 'no suffix'}")
+        fastmri.write(path, result)
+    elif name.endswith(".nii.gz"):
+        path.write_bytes(nifti.to_bytes(result.stack))
+    elif name.endswith(".png"):
+        headers = [header for series in result.series for header in series.headers]
+        path.write_bytes(png.to_bytes(result.stack, headers))
+    elif name.endswith(".h5") and not result.series:
+        with h5py.File(path, "w") as file:
+            file.create_dataset("reconstruction", data=result.pixels)
+            file.attrs["model"] = result.model.reference
+    elif name.endswith(".dcm") or not path.suffix:
+        _save_dicom(result, path)
+    else:
+        offered = ".dcm, .nii.gz, .png" + ("" if result.series else ", .h5")
+        raise InvalidRequest(f"expected a file name that ends in {offered} or without a suffix, got {path.suffix}")
+
+
+def _read_file(file: BinaryIO, contrast: int, repetition: int) -> KSpace | list[DicomSeries]:
+    head = file.read(HEAD)
+    file.seek(0)
+    if dicom.looks_like_dicom(head):
+        return dicom.read([file])
+    if head.startswith(ZIP):
+        return dicom.read_zip(file)
+    if _is_hdf5(file):
+        return kspace.read(file, contrast=contrast, repetition=repetition)
+    raise UnreadableInput("expected k-space in HDF5 or an MR DICOM file, got something else")
+
+
+def _is_hdf5(file: BinaryIO) -> bool:
+    """Search the places where HDF5 allows its signature, and rewind the file."""
+    size = file.seek(0, io.SEEK_END)
+    start, found = 0, False
+    while start < size and not found:
+        file.seek(start)
+        found = file.read(len(HDF5)) == HDF5
+        start = max(512, 2 * start)
+    file.seek(0)
+    return found
+
+
+def _save_dicom(result: Result, path: Path) -> None:
+    if isinstance(result.source, tuple):
+        pixels = [images.pixels for images in result.images]
+        objects = derived.super_resolved(result.source, pixels, scale=result.scale, model=result.model.reference)
+    else:
+        scan = result.source
+        objects = derived.reconstructed(
+            result.stack,
+            model=result.model.reference,
+            patient_and_study=scan.patient_and_study,
+            acceleration=scan.acceleration,
+        )
+    if path.suffix and len(objects) > 1:
+        raise UnsupportedInput(f"expected one image for a .dcm file, got {len(objects)}: name a folder, without suffix")
+    if not path.suffix:
+        path.mkdir(parents=True, exist_ok=True)
+        path = path if len(objects) > 1 else path / "0001.dcm"
+    outputs.write_dicom(objects, path)
