@@ -14,47 +14,59 @@ GPU_BATCH = 8
 
 
 class Settings(BaseSettings):
-    """One field, one environment variable; `kdmri serve --help` names those that have a flag."""
+    """Settings of the service. Each field is read from one environment variable, KDMRI_ and the field's name."""
 
-    model_config = SettingsConfigDict(env_prefix="KDMRI_", frozen=True)
+    # The text under each field becomes its description: the settings page of the documentation is made from these.
+    model_config = SettingsConfigDict(env_prefix="KDMRI_", frozen=True, use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
+    """Address to listen on. The service has neither passwords nor TLS: put a proxy in front before you widen this."""
     port: int = Field(8000, ge=0, le=65535)
+    """TCP port to listen on; 0 lets the operating system choose a free one."""
     models: Path = kdmri.MODELS
-    """Folder of bundles, <name>/<version>/."""
+    """Folder of model bundles, <name>/<version>/."""
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    """Device that runs the models: cpu, cuda or cuda:N. If CUDA cannot be used, the service runs on the processor and
+    logs the reason."""
     backend: Literal["auto", "onnxruntime", "tensorrt", "openvino", "openvino-bf16"] = "auto"
-    """What runs the networks: `auto` measures as the service starts and takes the fastest that is installed, bfloat16
-    only where every model's card says that it costs next to nothing. openvino: its extra, on a CPU. tensorrt: its
-    libraries, on a GPU; where they can't be loaded, as `auto`."""
+    """Library and precision that execute the networks. `auto` measures the installed ones at startup and uses the
+    fastest; it considers bfloat16 only if the card of every model states that it costs at most 0.05 dB. `openvino`
+    needs the extra of this name and a CPU, `tensorrt` its libraries and a GPU. If they cannot be loaded, the service
+    behaves as with `auto`."""
     threads: int | None = Field(None, ge=1)
-    """Threads of one inference; by default the processor's cores, divided by all inferences at a time."""
+    """Threads of one inference. By default the number of cores divided by the number of inferences that run in
+    parallel in all workers."""
     workers: int = Field(1, ge=1)
-    """Processes that answer. Each has its models, its queue and its inferences: memory multiplies."""
+    """Number of server processes. Each has its own models, queue and inferences, so memory use multiplies."""
     inferences: int = Field(1, ge=1)
-    """Inferences at a time in a worker, each of `threads` threads: one after the other answers sooner, several at a
-    time answer more; most with one more than there are cores, for then no core waits while a request is read."""
+    """Number of inferences run in parallel per worker, each on `threads` threads. 1 gives the lowest latency.
+    Throughput peaks at one more than the number of cores, because then no core idles while a request is parsed."""
     batch: int | None = Field(None, ge=1)
-    """Requests that go through the networks together, at most: of one model, one single-coil slice or DICOM image each,
-    all of one size. By default 8 on a GPU, and 1 on a processor, whose cores one slice keeps busy."""
+    """Largest number of requests that pass through the networks together. Only requests for one model with one
+    single-coil slice or DICOM image each, all of one size, share a batch. By default 8 on a GPU and 1 on a processor,
+    where one slice already keeps all cores busy."""
     batch_wait_ms: float = Field(2, ge=0)
-    """Milliseconds that a request waits for such company, at most; one that is alone in the service does not wait."""
+    """Longest time in milliseconds that a request waits for others to share its batch. A request that is alone in the
+    service does not wait."""
     queue: int = Field(16, ge=0)
-    """Requests that may wait for their turn; further ones are answered 503."""
+    """Number of requests that may wait in a worker. Further requests are answered 503."""
     shadow_rate: float = Field(0.05, ge=0, le=1)
-    """Share of requests that are run again by both roles, when there is time, to compare the two."""
+    """Share of requests that both roles process again when the service is idle, to compare student and teacher. 0 turns
+    the comparison off."""
     max_upload_mb: int = Field(2048, ge=1)
+    """Largest body of a request, in MiB. Larger ones are answered 413."""
     max_unpacked_mb: int = Field(8192, ge=1)
-    """Limit on what an upload may unpack to, in memory."""
+    """Largest size, in MiB, that an upload may unpack to in memory."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level that is logged."""
     traces: bool = False
-    """Send OpenTelemetry traces, as OTEL_* say; needs the extra `traces`."""
+    """Export OpenTelemetry traces, configured by the standard OTEL_* variables. Needs the extra `traces`."""
 
     @property
     def inference_threads(self) -> int:
-        """`threads`, or the share of an inference: no two of them want one core."""
+        """Threads of one inference: `threads`, or its share of the cores so that none is wanted twice."""
         return self.threads or max(1, CORES // (self.workers * self.inferences))
 
     def batch_on(self, device: str) -> int:
-        """`batch`, or what suits the device that models run on."""
+        """Return the largest batch: `batch`, or the default for the device that the models run on."""
         return self.batch or (1 if device == "cpu" else GPU_BATCH)
