@@ -1,6 +1,17 @@
-"""What can go wrong, as one small tree; service/errors.py maps it to HTTP statuses.
+"""The errors that kdmri raises on purpose, as one tree:
 
-A message says what was expected and what came, in one line, and names no path and no patient.
+    KdmriError
+    ├── UnreadableInput
+    │   ├── UnreadableKSpace
+    │   └── UnreadableDicom
+    ├── UnsupportedInput
+    ├── InvalidRequest
+    ├── NotAcceptable
+    ├── UnknownModel
+    └── CorruptBundle
+
+The service adds its own (kdmri_service.errors) and maps all of them to HTTP statuses in one table. A message says what
+was expected and what came, in one line, and contains no path and no patient data.
 """
 
 
@@ -26,6 +37,10 @@ class UnsupportedInput(KdmriError):
 
 class InvalidRequest(KdmriError):
     """A parameter is not one of those offered."""
+
+
+class NotAcceptable(KdmriError):
+    """The answer can't be given in any of the accepted types."""
 
 
 class UnknownModel(KdmriError):

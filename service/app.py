@@ -1,41 +1,54 @@
-"""The application: models loaded before the first request, ids on every request, one log line an answer."""
+"""The application: models loaded before the first request, an id and a log line for every request."""
 
 import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
 import structlog
 from fastapi import FastAPI
-from kdmri_service.engine.catalogue import Models
+from kdmri_service.engine.catalogue import load_catalogue
+from kdmri_service.engine.engine import Engine
 from kdmri_service.engine.scheduler import Scheduler
 from kdmri_service.observability import logs, traces
 from kdmri_service.settings import Settings
 from kdmri_service.shadow.controller import Shadow
-from kdmri_service.transports.http import problems as errors
-from kdmri_service.transports.http.routes import operations as routes
-from kdmri_service.transports.http.routes import status
+from kdmri_service.transports.http import problems
+from kdmri_service.transports.http.dependencies import Service
+from kdmri_service.transports.http.routes import health, metrics, models
+from kdmri_service.transports.http.routes.operations import router_of
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import kdmri
+from kdmri.operations import OPERATIONS, Operation
+from kdmri.operations.operation import Limits
 
 log = structlog.get_logger()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service with the models of `settings.models`. Raises UnknownModel or CorruptBundle as it starts."""
+def create_app(settings: Settings | None = None, operations: Sequence[type[Operation]] = OPERATIONS) -> FastAPI:
+    """Return the service with the models of `settings.models`.
+
+    Args:
+        settings: By default those of the environment.
+        operations: The operations that it offers, one route each.
+
+    Returns:
+        The application. As it starts, it raises UnknownModel, CorruptBundle or InvalidRequest; see `load_catalogue`.
+    """
     settings = settings or Settings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.configure(settings.log_level)
         with traces.exported(settings.traces):
-            async with running(app, settings):
+            async with running(settings, operations) as service:
+                app.state.service = service
                 yield
 
     app = FastAPI(
@@ -45,60 +58,60 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         telemetry=traces.of_requests(settings.traces),
     )
-    app.state.settings = settings
-    app.include_router(routes.router)
-    app.include_router(status.router)
-    errors.install(app)
+    for router in (router_of(operations), models.router, health.router, metrics.router):
+        app.include_router(router)
+    problems.install(app)
     app.add_middleware(Envelope)
     return app
 
 
 @asynccontextmanager
-async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
-    """What requests are served with, in `app.state`."""
+async def running(settings: Settings, operations: Sequence[type[Operation]] = OPERATIONS) -> AsyncIterator[Service]:
+    """Provide the running service: models loaded and warm, scheduler and shadow started."""
     scheduler = Scheduler(
         inferences=settings.inferences, capacity=settings.queue, patience=settings.batch_wait_ms / 1000
     )
-    loaded = partial(
-        Models,
+    load = partial(
+        load_catalogue,
         settings.models,
         device=settings.device,
         threads=settings.inference_threads,
         inferences=settings.inferences,
         backend=settings.backend,
+        operations=operations,
     )
-    models = await scheduler.prepare(loaded, threads=settings.inference_threads)
-    scheduler.batch = settings.batch_on(models.device)
-    shadow = Shadow(models, scheduler, rate=settings.shadow_rate)
-    app.state.models, app.state.scheduler, app.state.shadow = models, scheduler, shadow
-    log.info("ready", models=len(models.bundles), version=kdmri.__version__)
-    yield
+    catalogue = await scheduler.prepare(load, threads=settings.inference_threads)
+    scheduler.batch = settings.batch_on(catalogue.device)
+    shadow = Shadow(catalogue, scheduler, rate=settings.shadow_rate)
+    log.info("ready", models=len(catalogue.bundles), version=kdmri.__version__)
+    limits = Limits(unpacked_bytes=settings.max_unpacked_mb * 2**20)
+    yield Service(settings, Engine(catalogue, scheduler, limits), shadow)
     scheduler.close()
     shadow.close()
 
 
 class Envelope:
-    """Around every request: its id, its log line, and an answer where it failed in a way that nobody foresaw.
+    """Middleware around every request: its id, its log line, and the response to an unforeseen error.
 
-    X-Request-ID is the client's where it is harmless, else a new one; it is in the answer and in every log line.
+    X-Request-ID is the client's if that is harmless, else a new one; the response and every log line carry it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """An ASGI application."""
+        """Serve one request, as an ASGI application."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        asked = Headers(scope=scope).get("x-request-id", "")
-        request_id = asked if REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
+        client_id = Headers(scope=scope).get("x-request-id", "")
+        request_id = client_id if REQUEST_ID.fullmatch(client_id) else uuid.uuid4().hex
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
                 if scope["path"] not in traces.QUIET:
-                    # The route's pattern, not the path: what a client put into an address stays out of the log.
+                    # The route's pattern is logged, not the path, which may contain anything that a client put into it.
                     route = getattr(scope.get("route"), "path", "none")
                     log.info("answered", method=scope["method"], route=route, status=message["status"])
             await send(message)
@@ -109,5 +122,5 @@ class Envelope:
             except ClientDisconnect:
                 log.info("client left", method=scope["method"], route=getattr(scope.get("route"), "path", "none"))
             except Exception as error:
-                # Raised further, it would reach the server's log with its message.
-                await errors.unforeseen(error)(scope, receive, send_with_id)
+                # The error ends here: raised further, it would reach the server's log with its message.
+                await problems.unforeseen(error)(scope, receive, send_with_id)

@@ -1,16 +1,37 @@
 """kdmri train, evaluate, export. Heavy imports wait until a command runs: `kdmri --help` stays quick."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from kdmri.errors import KdmriError
 
 Data = Annotated[Path, typer.Option(help="Folder with volumes/<split>/<anatomy>/*.nii.gz.")]
 Runs = Annotated[Path, typer.Option(help="Folder for checkpoints and logs.")]
 Models = Annotated[Path, typer.Option(help="Folder of models.")]
 Name = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of one in training/recipes.")]
 
+PACKAGES = ("lightning", "tensorboard", "onnxscript", "matplotlib")
+"""Packages of the extra `train`, which a command may find missing."""
 
+
+@contextmanager
+def training_packages() -> Iterator[None]:
+    """Raise KdmriError with what to install if a package of the extra `train` is missing. Usable as a decorator."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] in PACKAGES:
+            raise KdmriError(
+                f"expected the package {error.name}, it is not there: pip install 'kdmri[train]'"
+            ) from None
+        raise
+
+
+@training_packages()
 def train(
     recipe: Name,
     data: Data = Path("../shared/data"),
@@ -36,6 +57,7 @@ def train(
         run(chosen, data, runs, fabric)
 
 
+@training_packages()
 def export(
     recipe: Name,
     data: Data = Path("../shared/data"),
@@ -60,6 +82,7 @@ def export(
         typer.echo(f"{bundle.manifest.reference} -> {bundle.folder}")
 
 
+@training_packages()
 def evaluate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for tables and figures.")],
     recipe: Annotated[

@@ -1,22 +1,20 @@
-"""The models that the service offers: every bundle of a folder, loaded and warmed up once."""
+"""The catalogue: the models that the service offers, every bundle of a folder, loaded and warmed up once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import structlog
 import torch
-from kdmri_service.observability import multiprocess as processes
-from kdmri_service.observability import observation as telemetry
-from kdmri_service.observability.observation import BOTH
+from kdmri_service.engine.workers import agree
+from kdmri_service.observability import metrics
 
 from kdmri.bundles.manifest import ROLES, Manifest, Task
 from kdmri.bundles.store import Bundle, choose, load_all
-from kdmri.data.images import Images
-from kdmri.data.kspace import KSpace
-from kdmri.errors import InvalidRequest, UnknownModel
-from kdmri.runtime import Reconstructor, SuperResolver
+from kdmri.errors import CorruptBundle, InvalidRequest, UnknownModel
+from kdmri.operations import OPERATIONS, Operation
+from kdmri.operations.operation import BOTH
 from kdmri.runtime.backends.selection import ONNXRUNTIME, TENSORRT, Choice, fastest, unusable
 from kdmri.runtime.model import Model, load_model
 
@@ -26,90 +24,160 @@ AUTO = "auto"
 """The setting that leaves the back end to a measurement."""
 
 
-class Models:
-    """Loaded models by reference (name@version)."""
+@dataclass(frozen=True)
+class Catalogue:
+    """Loaded models by reference (name@version), and how they run."""
 
-    def __init__(self, folder: Path, *, device: str, threads: int, inferences: int = 1, backend: str = AUTO) -> None:
-        self.bundles: Sequence[Bundle] = load_all(folder)
-        self.device, self.threads = device, threads
-        if device != "cpu" and (reason := unusable(ONNXRUNTIME, torch.device(device), self.bundles[:1])):
-            log.warning("the processor takes the device's place", device=device, reason=reason)
-            self.device = "cpu"
-        if backend == TENSORRT and (reason := unusable(TENSORRT, torch.device(self.device), self.bundles)):
-            log.warning("another back end takes TensorRT's place", reason=reason)
-            backend = AUTO
-        choice = self._chosen(backend)
-        self.backend = choice.backend
-        log.info("back end chosen", backend=choice.backend, reason=choice.reason)
-        self._loaded = {
-            bundle.manifest.reference: load_warm(
-                bundle, device=self.device, threads=threads, inferences=inferences, backend=self.backend
-            )
-            for bundle in self.bundles
-        }
-        telemetry.MODEL_INFO.clear()
-        for model in self._loaded.values():
-            _announce(model)
-
-    def _chosen(self, backend: str) -> Choice:
-        """One back end for all models and all workers, so that their times compare."""
-        if backend != AUTO:
-            return Choice(backend, "set by KDMRI_BACKEND")
-        measured = partial(fastest, self.bundles, device=torch.device(self.device), threads=self.threads)
-        return Choice(**processes.agreed("backend", lambda: vars(measured())))
+    bundles: Sequence[Bundle]
+    models: Mapping[str, Model]
+    device: str
+    threads: int
+    backend: str
 
     def choose(self, task: Task, role: str, model: str | None) -> list[Model]:
-        """The model to run, or for role `both` the student and then the teacher.
+        """Choose the models that answer a request.
 
-        Raises InvalidRequest or UnknownModel, see `kdmri.bundles.store.choose`.
+        Args:
+            task: The task of the operation.
+            role: student, teacher or both.
+            model: NAME or NAME@VERSION; None for the newest of the role.
+
+        Returns:
+            One model; for role `both` the student and then the teacher.
+
+        Raises:
+            InvalidRequest: The role does not exist.
+            UnknownModel: There is no such model, or for role `both` no counterpart of it.
         """
         if role not in (*ROLES, BOTH):
             raise InvalidRequest(f"expected role {' or '.join((*ROLES, BOTH))}, got {role[:40]!r}")
         if role != BOTH:
-            return [self._of(choose(self.bundles, task, role=role, model=model))]
+            return [self._model(choose(self.bundles, task, role=role, model=model))]
         chosen = choose(self.bundles, task, model=model)
-        other = self.counterpart(chosen.manifest)
-        if other is None:
+        counterpart = self.counterpart(chosen.manifest)
+        if counterpart is None:
             raise UnknownModel(
                 f"expected a counterpart of {chosen.manifest.reference} to compare it with, there is none"
             )
-        pair = {bundle.manifest.role: self._of(bundle) for bundle in (chosen, other)}
+        pair = {bundle.manifest.role: self._model(bundle) for bundle in (chosen, counterpart)}
         return [pair[role] for role in ROLES]
 
+    def bundle(self, reference: str) -> Bundle:
+        """Return the bundle of name@version."""
+        return next(bundle for bundle in self.bundles if bundle.manifest.reference == reference)
+
     def counterpart(self, manifest: Manifest) -> Bundle | None:
-        """The teacher that a student was distilled from, or else the newest model of the other role, if any."""
+        """Return the teacher that a student was distilled from, else the newest model of the other role, if any."""
         for bundle in self.bundles:
             if bundle.manifest.reference == manifest.distilled_from:
                 return bundle
-        other = next(role for role in ROLES if role != manifest.role)
+        other_role = next(role for role in ROLES if role != manifest.role)
         try:
-            return choose(self.bundles, manifest.task, role=other)
+            return choose(self.bundles, manifest.task, role=other_role)
         except UnknownModel:
             return None
 
+    def find(self, name: str) -> Manifest:
+        """Return the manifest of NAME (its newest version) or NAME@VERSION, of any task. Raises UnknownModel."""
+        for task in dict.fromkeys(bundle.manifest.task for bundle in self.bundles):
+            try:
+                return choose(self.bundles, task, model=name).manifest
+            except UnknownModel:
+                continue
+        known = ", ".join(manifest.reference for manifest in self.manifests())
+        raise UnknownModel(f"expected one of {known}, got {name[:80]!r}")
+
     def manifests(self) -> list[Manifest]:
-        """What GET /models answers."""
+        """Return the manifests of all models, by name, then version."""
         return [bundle.manifest for bundle in self.bundles]
 
-    def _of(self, bundle: Bundle) -> Model:
-        return self._loaded[bundle.manifest.reference]
+    def _model(self, bundle: Bundle) -> Model:
+        return self.models[bundle.manifest.reference]
 
 
-def load_warm(bundle: Bundle, *, device: str, threads: int, backend: str, inferences: int = 1) -> Model:
-    """A model after one small run: allocations and kernel choices are made before the first request."""
+def load_catalogue(
+    folder: Path,
+    *,
+    device: str,
+    threads: int,
+    inferences: int = 1,
+    backend: str = AUTO,
+    operations: Sequence[type[Operation]] = OPERATIONS,
+) -> Catalogue:
+    """Load and warm up all models of a folder, and export them in the metrics.
+
+    Args:
+        folder: The models folder, <name>/<version>/.
+        device: Where models run; the processor takes its place if it can't be used, and the log gives the reason.
+        threads: Threads of one inference.
+        inferences: Number of inferences at a time.
+        backend: What runs the networks, or AUTO.
+        operations: The operations that the models are for.
+
+    Raises:
+        UnknownModel: The folder holds no model.
+        CorruptBundle: A model is incomplete or changed, or no operation has its task.
+        InvalidRequest: This machine does not offer the back end.
+    """
+    bundles = load_all(folder)
+    if device != "cpu" and (reason := unusable(ONNXRUNTIME, torch.device(device), bundles[:1])):
+        log.warning("the processor takes the device's place", device=device, reason=reason)
+        device = "cpu"
+    choice = _choose_backend(backend, bundles, device=device, threads=threads)
+    log.info("back end chosen", backend=choice.backend, reason=choice.reason)
+    metrics.MODEL_INFO.clear()
+    models = {}
+    for bundle in bundles:
+        operation = operation_of(bundle.manifest, operations)
+        model = load_warm(
+            bundle, operation, device=device, threads=threads, inferences=inferences, backend=choice.backend
+        )
+        models[bundle.manifest.reference] = model
+        _announce(model, operation)
+    return Catalogue(bundles, models, device, threads, choice.backend)
+
+
+def _choose_backend(backend: str, bundles: Sequence[Bundle], *, device: str, threads: int) -> Choice:
+    """Choose one back end for all models and all workers, so that their times can be compared."""
+    if backend == TENSORRT and (reason := unusable(TENSORRT, torch.device(device), bundles)):
+        log.warning("another back end takes TensorRT's place", reason=reason)
+        backend = AUTO
+    if backend != AUTO:
+        return Choice(backend, "set by KDMRI_BACKEND")
+    measure = partial(fastest, bundles, device=torch.device(device), threads=threads)
+    return Choice(**agree("backend", lambda: vars(measure())))
+
+
+def operation_of(manifest: Manifest, operations: Sequence[type[Operation]] = OPERATIONS) -> type[Operation]:
+    """Return the operation of a model's task. Raises CorruptBundle if there is none."""
+    for operation in operations:
+        if operation.task == manifest.task:
+            return operation
+    tasks = " or ".join(operation.task for operation in operations)
+    raise CorruptBundle(f"model {manifest.reference}: expected the task {tasks}, got {manifest.task}")
+
+
+def load_warm(
+    bundle: Bundle, operation: type[Operation], *, device: str, threads: int, backend: str, inferences: int = 1
+) -> Model:
+    """Load a model and run it once, so that allocations and kernel choices precede the first request.
+
+    Args:
+        bundle: The verified model folder.
+        operation: The operation that it is for; gives the input of the run.
+        device: Where the model runs.
+        threads: Threads of one inference.
+        backend: What runs its networks.
+        inferences: Number of inferences at a time.
+    """
     model = load_model(bundle, device=device, threads=threads, inferences=inferences, backend=backend)
-    if model.manifest.task == "reconstruction":
-        samples = np.ones((1, 1, 64, 64), np.complex64)
-        Reconstructor(model).reconstruct(KSpace(samples, np.ones((1, 64, 64), bool), (64, 64)))
-    else:
-        small = Images(np.ones((1, 32, 32), np.float32))
-        SuperResolver(model).super_resolve(small, model.manifest.trained_on["scales"][0])
+    operation.example(model.manifest).run(model)
     return model
 
 
-def _announce(model: Model) -> None:
+def _announce(model: Model, operation: type[Operation]) -> None:
     manifest = model.manifest
     labels = (manifest.name, manifest.version, manifest.role, manifest.task, model.backend, str(model.device))
-    telemetry.MODEL_INFO.labels(*labels).set(1)
-    telemetry.stated(manifest)
+    metrics.MODEL_INFO.labels(*labels).set(1)
+    metrics.export_model_card(operation.name, manifest)
     log.info("model ready", model=manifest.reference, backend=model.backend, device=str(model.device))

@@ -1,185 +1,83 @@
-"""One model on one input: its turn with the scheduler, its time, its answer."""
+"""Inference: one model on one job, its turn with the scheduler, its time and its result."""
 
 import asyncio
 import threading
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, Self
 
+from kdmri_service.engine.cancellation import cancellable, combine
 from kdmri_service.engine.scheduler import Scheduler
-from kdmri_service.observability import observation as telemetry
-from kdmri_service.observability.observation import BOTH, Observation
-from starlette.requests import ClientDisconnect
+from kdmri_service.observability import metrics
+from kdmri_service.observability.observation import Observation
 
-from kdmri.bundles.manifest import Manifest
-from kdmri.data.images import Images
-from kdmri.data.kspace import Scan
-from kdmri.quality import no_reference as quality
-from kdmri.quality.no_reference import Quality
-from kdmri.runtime import Reconstructor, Stage, SuperResolver, alike
+from kdmri.operations.operation import BOTH, Job, Result
+from kdmri.runtime import Stage
 from kdmri.runtime.model import Model
-from kdmri.runtime.stages import StageName
-
-
-class Job(Protocol):
-    """An input that waits for a model. A record, so that it can be sent to another process."""
-
-    @property
-    def alike(self) -> Hashable | None:
-        """What jobs have in common that `run_with` takes together; None where one is better off by itself."""
-
-    def run(self, model: Model, stage: Stage) -> Images:
-        """What a model makes of it."""
-
-    def run_with(self, others: Sequence[Self], model: Model, stage: Stage) -> list[Images]:
-        """What `run` answers for this one and for each of the others, which are `alike`, from one pass of them all."""
-
-    def assess(self, images: Images) -> Quality:
-        """How far to trust what `run` answered."""
 
 
 @dataclass(frozen=True)
-class Reconstruction:
-    """What `POST /reconstruct` asks of a model."""
-
-    kspace: Scan
-    coils: int | None = None
-    """Virtual ones; see Reconstructor."""
-
-    @property
-    def alike(self) -> Hashable | None:
-        """See the runtime's."""
-        return alike(self.kspace)
-
-    def run(self, model: Model, stage: Stage) -> Images:
-        """Magnitude images."""
-        return Reconstructor(model).reconstruct(self.kspace, coils=self.coils, stage=stage)
-
-    def run_with(self, others: Sequence[Self], model: Model, stage: Stage) -> list[Images]:
-        """Magnitude images of each."""
-        return Reconstructor(model).reconstruct_each([self.kspace, *(job.kspace for job in others)], stage=stage)
-
-    def assess(self, images: Images) -> Quality:
-        """Against the k-space."""
-        return quality.of_reconstruction(images, self.kspace)
-
-
-@dataclass(frozen=True)
-class SuperResolution:
-    """What `POST /super-resolve` asks of a model."""
-
-    images: Images
-    scale: int
-
-    @property
-    def alike(self) -> Hashable | None:
-        """Single images of one size, and the scale. A series fills the networks by itself."""
-        shape = self.images.pixels.shape
-        return (*shape, self.scale) if shape[0] == 1 else None
-
-    def run(self, model: Model, stage: Stage) -> Images:
-        """The images on the finer grid."""
-        return SuperResolver(model).super_resolve(self.images, self.scale, stage=stage)
-
-    def run_with(self, others: Sequence[Self], model: Model, stage: Stage) -> list[Images]:
-        """Each one's image on the finer grid."""
-        stacks = [self.images, *(job.images for job in others)]
-        return SuperResolver(model).super_resolve_each(stacks, self.scale, stage=stage)
-
-    def assess(self, images: Images) -> Quality:
-        """Against the coarse images."""
-        return quality.of_super_resolution(images, self.images, self.scale)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model made of an input."""
-
-    manifest: Manifest
-    images: Images
-    seconds: float
-    """Model time per slice."""
-    quality: Quality
-
-
-@dataclass(frozen=True)
-class Run:
-    """A job with the model that it is for, and whose request it is."""
+class Inference:
+    """A job with its model and the request that waits for it; calling it runs the model."""
 
     job: Job
     model: Model
     observation: Observation
-    left: threading.Event
-    """Set once the client has left."""
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    """Set once the client has disconnected."""
 
-    def __call__(self) -> tuple[Images, Quality]:
-        """The answer, and how far to trust it."""
+    def __call__(self) -> Result:
+        """Run the model and assess its images."""
         images = self.job.run(self.model, self.stage())
-        return images, self.job.assess(images)
+        return Result(self.model.manifest, images, self.job.assess(images))
 
-    def stage(self, company: int = 1) -> Stage:
-        """Counts for the request, until its client leaves."""
-        return unless(self.left, partial(self.observation, company=company))
-
-
-def together(runs: Sequence[Run]) -> list[tuple[Images, Quality]]:
-    """What runs that are `alike` answer, by one pass through the networks."""
-    first, *others = runs
-    stage = shared([run.stage(company=len(runs)) for run in runs])
-    found = first.job.run_with([run.job for run in others], first.model, stage)
-    return [(images, run.job.assess(images)) for run, images in zip(runs, found, strict=True)]
+    def stage(self, batch_size: int = 1) -> Stage:
+        """Return the stage that charges time to the request, and ends the run where the client has disconnected."""
+        return cancellable(partial(self.observation, batch_size=batch_size), self.cancelled)
 
 
-async def infer(job: Job, model: Model, scheduler: Scheduler, request: Observation) -> Answer:
-    """Run a job once the scheduler has room. Raises what the runtime raises, and Overloaded.
+def run_batch(inferences: Sequence[Inference]) -> list[Result]:
+    """Run inferences of one batch key in one pass through the networks; assess each result by itself."""
+    first, *others = inferences
+    stage = combine([inference.stage(batch_size=len(inferences)) for inference in inferences])
+    stacks = first.job.run_batch([inference.job for inference in others], first.model, stage)
+    return [
+        Result(inference.model.manifest, images, inference.job.assess(images))
+        for inference, images in zip(inferences, stacks, strict=True)
+    ]
 
-    Where this is cancelled, the job ends with the stage that it is at.
+
+async def infer(job: Job, model: Model, scheduler: Scheduler, request: Observation) -> Result:
+    """Run a job once the scheduler has a free turn.
+
+    Args:
+        job: The input of the model.
+        model: The model that runs it.
+        scheduler: Gives the turn, perhaps together with jobs of other requests.
+        request: Observes the whole request; the time of the model is charged to its role there.
+
+    Returns:
+        The images with their quality, which is also recorded in the metrics.
+
+    Raises:
+        Overloaded: The queue is full.
+        KdmriError: Whatever the runtime raises for this job.
     """
     observation = request.run_of(model.manifest.role)
-    before = observation.model_seconds
-    left = threading.Event()
-    run = Run(job, model, observation, left)
-    # Two times that are compared are to be those of one input by itself.
-    shape = None if request.role == BOTH else job.alike
-    kind = shape and (model.manifest.reference, shape)
+    inference = Inference(job, model, observation)
+    # Two times that are compared must each be the time of one input: requests for both roles are never batched.
+    key = None if request.role == BOTH else job.batch_key
     try:
-        images, found = await scheduler.run(run, observation, alike=kind, together=together)
+        result = await scheduler.run(
+            inference,
+            observation,
+            batch_key=key and (model.manifest.reference, key),
+            run_batch=run_batch,
+        )
     except asyncio.CancelledError:
-        left.set()
+        # The thread can't be interrupted; it stops where its next stage begins.
+        inference.cancelled.set()
         raise
-    count = len(images.pixels)
-    observation.slices += count
-    telemetry.assessed(request.operation, model.manifest, found)
-    return Answer(model.manifest, images, (observation.model_seconds - before) / count, found)
-
-
-def unless(left: threading.Event, stage: Stage) -> Stage:
-    """`stage`, but where the client has left no stage begins: it raises ClientDisconnect."""
-
-    def begun(name: StageName) -> AbstractContextManager[None]:
-        if left.is_set():
-            raise ClientDisconnect
-        return stage(name)
-
-    return begun
-
-
-def shared(stages: Sequence[Stage]) -> Stage:
-    """The stages of several requests as one, which goes on for those that stay: it raises what all of them raise."""
-
-    @contextmanager
-    def begun(name: StageName) -> Iterator[None]:
-        with ExitStack() as entered:
-            left = 0
-            for stage in stages:
-                try:
-                    entered.enter_context(stage(name))
-                except ClientDisconnect:
-                    left += 1
-            if left == len(stages):
-                raise ClientDisconnect
-            yield
-
-    return begun
+    observation.slices += len(result.images.pixels)
+    metrics.record_quality(request.operation, model.manifest, result.quality)
+    return result

@@ -1,4 +1,4 @@
-"""Inference off the event loop, behind a bounded queue: what has no place is refused at once, not kept waiting."""
+"""The scheduler: inference off the event loop, behind a bounded queue. A request that finds it full is refused."""
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -12,37 +12,34 @@ from typing import Any, TypeVar
 
 import structlog
 import torch
-from kdmri_service.observability import observation as telemetry
+from kdmri_service.errors import Overloaded
+from kdmri_service.observability import metrics
 from kdmri_service.observability.observation import Observation
-from kdmri_service.transports.http.problems import Overloaded
 
 log = structlog.get_logger()
 
-Answer = TypeVar("Answer")
-Job = Callable[[], Answer]
-Together = Callable[[Sequence[Any]], Sequence[Answer]]
-"""The answers of several jobs, made at once."""
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(eq=False)
 class _Request:
-    """A job, from its arrival to its answer."""
+    """Work from its arrival in the queue to its outcome."""
 
-    job: Job[Any]
-    alike: Hashable
-    together: Together[Any] | None
-    patient: bool
-    """Whether it still waits for company, though its turn may have come."""
+    work: Callable[[], Any]
+    batch_key: Hashable
+    run_batch: Callable[[Sequence[Any]], Sequence[Any]] | None
+    may_wait: bool
+    """Whether it still waits for requests to share its turn with, though a turn may be free."""
     context: Context = field(default_factory=copy_context)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
-    answer: "asyncio.Future[Any]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    outcome: "asyncio.Future[Any]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Scheduler:
-    """`inferences` at a time, `capacity` requests waiting for their turn.
+    """`inferences` turns at a time, and up to `capacity` requests that wait for one.
 
-    Requests that are alike and wait at the same time share a turn, up to `batch` of them. For such company a request
-    waits `patience` seconds at most, and not at all where it is alone in the service or the queue is full.
+    Requests of one batch key that wait at the same time share a turn, up to `batch` of them. A request waits up to
+    `patience` seconds for others to share with, and not at all if it is alone in the service or the queue is full.
     """
 
     def __init__(self, *, inferences: int, capacity: int, batch: int = 1, patience: float = 0) -> None:
@@ -50,165 +47,187 @@ class Scheduler:
         self.batch = batch
         self.patience = patience
         self.running = 0
-        self.attended = 0
-        self.spells = 0
-        """Times that live work began while there was none: where two readings agree, none came in between."""
-        self.busy_changed: Callable[[bool], None] = lambda busy: None
-        """Called where work begins while there was none, and where there is none any more."""
+        self.in_flight = 0
+        """Live requests between the end of their upload and the end of their answer's encoding."""
+        self.busy_epoch = 0
+        """Number of times that live work began while there was none. If two readings agree, none began in between."""
+        self.on_busy_change: Callable[[bool], None] = lambda busy: None
+        """Called when live work begins while there was none, and when the last of it ends."""
         self._busy = False
         self._queue: list[_Request] = []
         """In order of arrival."""
-        self._idle = inferences
+        self._free_turns = inferences
         self._threads = ThreadPoolExecutor(inferences, thread_name_prefix="inference")
-        telemetry.QUEUE_CAPACITY.set(capacity)
+        metrics.QUEUE_CAPACITY.set(capacity)
 
-    async def prepare(self, job: Job[Answer], *, threads: int) -> Answer:
-        """The answer of a job that comes before all requests. Each inference computes on `threads` threads, and from
-        then on any other thread of this process by itself.
+    async def prepare(self, work: Callable[[], Outcome], *, threads: int) -> Outcome:
+        """Set the thread counts of all inference threads, then run work that precedes all requests.
 
-        OpenMP keeps a pool for every thread that asks for it, and lets none of them wait awake while the pools have
-        more threads than there are cores (docs/decisions/0006).
+        OpenMP keeps a pool for every thread that uses it, and stops letting idle workers spin once all pools together
+        have more threads than there are cores (docs/decisions/0006). So inference threads compute on `threads` threads
+        each, and every other thread of this process on one.
+
+        Args:
+            work: Runs in an inference thread, such as loading the models.
+            threads: Threads of one inference.
+
+        Returns:
+            What the work returns.
         """
-        loop, all_started = asyncio.get_running_loop(), Barrier(self._idle)
+        loop, all_started = asyncio.get_running_loop(), Barrier(self._free_turns)
 
         def start() -> None:
             torch.set_num_threads(threads)
-            # A thread looks for its number as it first needs it, and would find one that was said later.
+            # torch reads the thread count lazily, on first use in each thread: ask for it now, so that the later
+            # set_num_threads(1) for other threads does not apply to this one.
             torch.get_num_threads()
             all_started.wait()
 
-        await asyncio.gather(*(loop.run_in_executor(self._threads, start) for _ in range(self._idle)))
-        answer = await loop.run_in_executor(self._threads, job)
-        # Holds for this thread, and for those that begin later.
+        await asyncio.gather(*(loop.run_in_executor(self._threads, start) for _ in range(self._free_turns)))
+        outcome = await loop.run_in_executor(self._threads, work)
+        # This applies to this thread, and to those that start later.
         torch.set_num_threads(1)
-        return answer
+        return outcome
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for their turn."""
+        """Number of requests that wait for their turn."""
         return len(self._queue)
 
     @contextmanager
-    def attending(self) -> Iterator[None]:
-        """A live request is read, inferred and written inside: its jobs are not all of its work."""
-        self.attended += 1
-        self._tell()
+    def request_in_flight(self) -> Iterator[None]:
+        """Count a live request as work from parsing to encoding: its inferences are not all of it."""
+        self.in_flight += 1
+        self._publish()
         try:
             yield
         finally:
-            self.attended -= 1
-            self._tell()
+            self.in_flight -= 1
+            self._publish()
 
     async def run(
         self,
-        job: Job[Answer],
+        work: Callable[[], Outcome],
         observation: Observation,
         *,
-        alike: Hashable = None,
-        together: Together[Answer] | None = None,
-    ) -> Answer:
-        """The job's answer, once there was time for it. Raises Overloaded where the queue is full.
+        batch_key: Hashable = None,
+        run_batch: Callable[[Sequence[Any]], Sequence[Outcome]] | None = None,
+    ) -> Outcome:
+        """Run work in an inference thread once there is a free turn.
 
-        Jobs equal in what makes them `alike` (None: like no other) may be answered `together`, by the first one's.
-        Where that fails each runs by itself, so that an error is that of its own request.
+        Args:
+            work: Runs by itself, or is passed to `run_batch` together with other work.
+            observation: Measures the time in the queue.
+            batch_key: Work of equal keys may share a turn; None never does.
+            run_batch: Runs a batch in one pass. If it fails, each work of the batch runs by itself, so that an error is
+                raised only for the request that causes it.
+
+        Returns:
+            What the work returns.
+
+        Raises:
+            Overloaded: The queue is full.
         """
-        if not self._idle and self.waiting >= self.capacity:
+        if not self._free_turns and self.waiting >= self.capacity:
             raise Overloaded(
                 f"expected a free place among {self.capacity} waiting requests, all are taken: try again later"
             )
-        patient = alike is not None and self.attended > 1
-        request = _Request(job, object() if alike is None else alike, together, patient)
-        # A client that has left does not ask how its job ended.
-        request.answer.add_done_callback(_seen)
+        may_wait = batch_key is not None and self.in_flight > 1
+        # An object of its own equals no other key.
+        request = _Request(work, object() if batch_key is None else batch_key, run_batch, may_wait)
+        request.outcome.add_done_callback(_retrieve)
         self._queue.append(request)
-        if request.patient:
-            asyncio.get_running_loop().call_later(self.patience, self._hurry, request)
-        self._begin()
+        if request.may_wait:
+            asyncio.get_running_loop().call_later(self.patience, self._stop_waiting, request)
+        self._start_turns()
         try:
             with observation("queue"):
                 await request.begun.wait()
-            answer: Answer = await request.answer
+            outcome: Outcome = await request.outcome
         except asyncio.CancelledError:
-            # A thread can't be stopped: where it has begun, its place is given back when it ends.
-            request.answer.cancel()
+            # A running thread can't be stopped: its turn becomes free when it ends.
+            request.outcome.cancel()
             if request in self._queue:
                 self._queue.remove(request)
-                self._tell()
+                self._publish()
             raise
-        return answer
+        return outcome
 
-    def _hurry(self, request: _Request) -> None:
-        request.patient = False
-        self._begin()
+    def _stop_waiting(self, request: _Request) -> None:
+        request.may_wait = False
+        self._start_turns()
 
-    def _begin(self) -> None:
-        """Give the free turns to those who wait longest."""
-        while self._idle and (batch := self._next()):
+    def _start_turns(self) -> None:
+        """Give the free turns to the requests that have waited longest."""
+        while self._free_turns and (batch := self._next_batch()):
             self._queue = [request for request in self._queue if request not in batch]
-            self._idle -= 1
+            self._free_turns -= 1
             self.running += len(batch)
-            telemetry.BATCH_SIZE.observe(len(batch))
+            metrics.BATCH_SIZE.observe(len(batch))
             for request in batch:
                 request.begun.set()
-            jobs = [request.job for request in batch]
-            run = partial(batch[0].context.run, _outcomes, jobs, batch[0].together)
+            first = batch[0]
+            # The thread runs in the context of the first request, so that log lines carry a request's id.
+            run = partial(first.context.run, _outcomes, [request.work for request in batch], first.run_batch)
             ended = asyncio.get_running_loop().run_in_executor(self._threads, run)
-            ended.add_done_callback(partial(self._end, batch))
-        self._tell()
+            ended.add_done_callback(partial(self._end_turn, batch))
+        self._publish()
 
-    def _next(self) -> list[_Request]:
-        """Who shares the next turn; none where all may still get company."""
+    def _next_batch(self) -> list[_Request]:
+        """Return the requests that share the next turn, or none if all of them may still wait for others."""
         for first in self._queue:
-            batch = [request for request in self._queue if request.alike == first.alike][: self.batch]
-            if len(batch) == self.batch or not first.patient or self.waiting > self.capacity:
+            batch = [request for request in self._queue if request.batch_key == first.batch_key][: self.batch]
+            if len(batch) == self.batch or not first.may_wait or self.waiting > self.capacity:
                 return batch
         return []
 
-    def _end(self, batch: Sequence[_Request], ended: "asyncio.Future[list[Any]]") -> None:
-        self._idle += 1
+    def _end_turn(self, batch: Sequence[_Request], ended: "asyncio.Future[list[Any]]") -> None:
+        self._free_turns += 1
         self.running -= len(batch)
         for request, outcome in zip(batch, ended.result(), strict=True):
-            if request.answer.cancelled():
+            if request.outcome.cancelled():
                 continue
             if isinstance(outcome, BaseException):
-                request.answer.set_exception(outcome)
+                request.outcome.set_exception(outcome)
             else:
-                request.answer.set_result(outcome)
-        self._begin()
+                request.outcome.set_result(outcome)
+        self._start_turns()
 
-    def _tell(self) -> None:
-        telemetry.QUEUE_DEPTH.set(self.waiting)
-        telemetry.IN_PROGRESS.set(self.running)
-        # A job may outlive its request, whose client has left.
-        busy = self.attended + self.waiting + self.running > 0
+    def _publish(self) -> None:
+        metrics.QUEUE_DEPTH.set(self.waiting)
+        metrics.IN_PROGRESS.set(self.running)
+        # A turn may outlast its request, if the client has disconnected.
+        busy = self.in_flight + self.waiting + self.running > 0
         if busy != self._busy:
             self._busy = busy
-            self.spells += busy
-            self.busy_changed(busy)
+            self.busy_epoch += busy
+            self.on_busy_change(busy)
 
     def close(self) -> None:
-        """Let running jobs end; start no more."""
+        """Wait for the turns that run; start no more."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 
-def _outcomes(jobs: Sequence[Job[Answer]], together: Together[Answer] | None) -> Sequence[Answer | BaseException]:
-    """What became of each job: its answer, or the error that it raised."""
-    if together and len(jobs) > 1:
+def _outcomes(
+    works: Sequence[Callable[[], Any]], run_batch: Callable[[Sequence[Any]], Sequence[Any]] | None
+) -> Sequence[Any]:
+    """Return the outcome of each work: what it returned, or the error that it raised."""
+    if run_batch and len(works) > 1:
         try:
-            return together(jobs)
+            return run_batch(works)
         except Exception as error:
-            log.warning("a batch is taken apart", requests=len(jobs), error=type(error).__name__)
-    return [_outcome(job) for job in jobs]
+            log.warning("a batch is split up", requests=len(works), error=type(error).__name__)
+    return [_outcome(work) for work in works]
 
 
-def _outcome(job: Job[Answer]) -> Answer | BaseException:
+def _outcome(work: Callable[[], Any]) -> Any:
     try:
-        return job()
+        return work()
     except BaseException as error:
         return error
 
 
-def _seen(answer: "asyncio.Future[Any]") -> None:
-    """An error counts as asked for, without asyncio's complaint that nobody did."""
-    if not answer.cancelled():
-        answer.exception()
+def _retrieve(outcome: "asyncio.Future[Any]") -> None:
+    """Retrieve the error of an outcome: asyncio logs errors that nobody retrieves, such as a cancelled request's."""
+    if not outcome.cancelled():
+        outcome.exception()

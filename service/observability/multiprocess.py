@@ -1,10 +1,9 @@
-"""Several worker processes as one service: metrics shared through files, dead workers' gauges forgotten, one choice.
+"""Metrics of several worker processes: shared through files, totals over processes, dead workers' gauges removed.
 
-prometheus-client's multiprocess mode keeps each process' values in files of PROMETHEUS_MULTIPROC_DIR; whichever worker
-is scraped answers for all. Counters and histograms of a dead worker stay, as they must; its gauges go.
+prometheus-client's multiprocess mode keeps the values of each process in files of PROMETHEUS_MULTIPROC_DIR; whichever
+worker is scraped answers for all. Counters and histograms of a dead worker stay, as they must; its gauges go.
 """
 
-import json
 import multiprocessing
 import os
 import tempfile
@@ -20,18 +19,18 @@ from prometheus_client.registry import Collector
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 CPU = "process_cpu_seconds"
-OLDEST = "process_start_time_seconds"
+START = "process_start_time_seconds"
 """The one process metric that is not a sum: the service is as old as its oldest process."""
 
 
 @contextmanager
 def shared_metrics() -> Iterator[None]:
-    """An empty folder for the values of processes that are started inside: the operator's, or a temporary one."""
+    """Provide an empty folder for the values of processes started inside: the operator's, or a temporary one."""
     if given := os.environ.get(FOLDER):
         folder = Path(given)
         folder.mkdir(parents=True, exist_ok=True)
-        for left in (*folder.glob("*.db"), *folder.glob("*.json")):
-            left.unlink()
+        for stale in (*folder.glob("*.db"), *folder.glob("*.json")):
+            stale.unlink()
         yield
         return
     with tempfile.TemporaryDirectory(prefix="kdmri-metrics-") as made:
@@ -42,40 +41,25 @@ def shared_metrics() -> Iterator[None]:
             del os.environ[FOLDER]
 
 
-def agreed(name: str, decide: Callable[[], dict[str, str]]) -> dict[str, str]:
-    """What `decide` answers; with several workers, what it answered in the first of them to finish."""
-    if not (shared := os.environ.get(FOLDER)):
-        return decide()
-    file = Path(shared) / f"{name}.json"
-    if not file.exists():
-        with tempfile.NamedTemporaryFile("w", dir=shared, suffix=".undecided") as written:
-            written.write(json.dumps(decide()))
-            written.flush()
-            # A link appears at once and whole, and only where there is none yet.
-            with suppress(FileExistsError):
-                os.link(written.name, file)
-    found: dict[str, str] = json.loads(file.read_text())
-    return found
-
-
 def registry_of_all(folder: Path) -> CollectorRegistry:
-    """What all processes that write to `folder` have counted."""
+    """Return a registry with the metrics of all processes that write to a folder."""
     counting = {int(file.stem.rpartition("_")[2]) for file in folder.glob("*.db")}
-    living = {process for process in counting if _lives(process)}
+    living = {process for process in counting if _is_alive(process)}
     for process in counting - living:
-        # Another scrape may have come first.
+        # A scrape of another worker may have removed the files meanwhile.
         with suppress(FileNotFoundError):
             mark_process_dead(process, str(folder))
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(folder))
-    # Shadows are among the living; the process that started all workers counts nothing and is not.
-    registry.register(Together(lambda: (*living, os.getppid())))
+    # Shadow processes write to the folder too. The process that started all workers does not, so it is added.
+    registry.register(ProcessTotals(lambda: (*living, os.getppid())))
     return registry
 
 
-def _lives(process: int) -> bool:
+def _is_alive(process: int) -> bool:
     try:
-        os.kill(process, 0)  # asks, and sends nothing
+        # Signal 0 checks that the process exists, and sends nothing.
+        os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -83,38 +67,40 @@ def _lives(process: int) -> bool:
     return True
 
 
-class Together(Collector):
-    """process_* summed over processes, asked for at every scrape; the time of their ended children is theirs."""
+class ProcessTotals(Collector):
+    """Sums of process_* metrics over processes, read at every scrape; includes the time of their ended children."""
 
     def __init__(self, living: Callable[[], Iterable[int]]) -> None:
         self._living = living
 
     def collect(self) -> Iterable[Metric]:
-        found: dict[str, Metric] = {}
+        """Return one metric for each process_* metric."""
+        totals: dict[str, Metric] = {}
         for process in self._living():
             for metric in ProcessCollector(pid=partial(str, process), registry=None).collect():
                 (sample,) = metric.samples
                 if metric.name == CPU:
                     sample = sample._replace(value=sample.value + _seconds_of_ended_children(process))
-                if metric.name in found:
-                    (first,) = found[metric.name].samples
-                    value = min(first.value, sample.value) if metric.name == OLDEST else first.value + sample.value
-                    sample = first._replace(value=value)
+                if metric.name in totals:
+                    (total,) = totals[metric.name].samples
+                    value = min(total.value, sample.value) if metric.name == START else total.value + sample.value
+                    sample = total._replace(value=value)
                 metric.samples = [sample]
-                found[metric.name] = metric
-        return found.values()
+                totals[metric.name] = metric
+        return totals.values()
 
 
 def with_children() -> list[int]:
-    """This process and those that it started: a shadow has models of its own."""
+    """Return the ids of this process and of those that it started: the shadow process has models of its own."""
     children = (child.pid for child in multiprocessing.active_children())
     return [os.getpid(), *(pid for pid in children if pid)]
 
 
 def _seconds_of_ended_children(process: int) -> float:
-    """Processor time of what a process started and has seen end: proc(5), stat fields 16 and 17."""
+    """Return the processor time of the ended children of a process: proc(5), stat fields 16 and 17."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:  # ended meanwhile, or a system without /proc
+    except OSError:
+        # The process has ended meanwhile, or the system has no /proc.
         return 0.0
     return (int(fields[13]) + int(fields[14])) / TICKS

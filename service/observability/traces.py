@@ -9,16 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastapi.telemetry import TelemetryConfig
+from kdmri_service.errors import MissingTraces
 from starlette.types import Scope
-
-from kdmri.errors import KdmriError
 
 QUIET = ("/livez", "/readyz", "/metrics")
 """Asked every few seconds, and of interest to nobody."""
-
-
-class MissingTraces(KdmriError):
-    """Traces are asked for, and what makes them is not installed."""
 
 
 def of_requests(wanted: bool) -> TelemetryConfig:

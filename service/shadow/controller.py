@@ -1,10 +1,9 @@
-"""Live answers made again by both roles, on time that nobody wants: what the student costs, seen in production.
+"""The shadow: a share of live requests replayed by both roles, which shows what the student costs in production.
 
-What runs is a process of its own, stopped by a signal for as long as a live request is worked on, from its upload's end
-to its answer, and at the lowest priority that the system has, for the sake of other workers. A thread that waits
-between stages would not do: kept from running by whatever else the machine does, it may hold Python's lock, and live
-requests wait for it.
-Memory is bounded: one input runs, one waits, each of as many slices as `rerun` says.
+Replays run in a process of their own. A signal stops it for as long as a live request is worked on, from the end of its
+upload to its answer, and it has the lowest priority of the system, for the sake of other workers. A thread that pauses
+between stages would not do: descheduled while it holds Python's lock, it keeps live requests waiting for that lock.
+Memory is bounded: one sample runs and one waits, each of at most `replay.MOST_BYTES`.
 """
 
 import atexit
@@ -17,76 +16,89 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 import structlog
 from anyio.to_thread import run_sync
-from kdmri_service.engine.catalogue import Models
-from kdmri_service.engine.inference import Answer
+from kdmri_service.engine.answer import Answer
+from kdmri_service.engine.catalogue import Catalogue
 from kdmri_service.engine.scheduler import Scheduler
-from kdmri_service.observability import observation as telemetry
-from kdmri_service.shadow import process as background
-from kdmri_service.shadow.replay import Pair, Sample
+from kdmri_service.observability import metrics
+from kdmri_service.shadow import process as shadow_process
+from kdmri_service.shadow.replay import Sample, sample_of
 
+from kdmri.operations.operation import BOTH
 from kdmri.quality.comparison import Comparison
 
 log = structlog.get_logger()
 
 
 class Shadow:
-    """The low-priority slot. `rate` in [0, 1] is the share of live requests that are run again."""
+    """The low-priority slot. `rate` in [0, 1] is the share of live requests that are replayed."""
 
-    def __init__(self, models: Models, scheduler: Scheduler, *, rate: float) -> None:
+    def __init__(self, catalogue: Catalogue, scheduler: Scheduler, *, rate: float) -> None:
         self.rate = rate
-        self._models = models
+        self._catalogue = catalogue
         self._scheduler = scheduler
-        scheduler.busy_changed = self.make_way
-        self._room = threading.BoundedSemaphore(2)  # one runs, one waits
+        scheduler.on_busy_change = self.pause_for_live_work
+        # One sample runs, one waits.
+        self._room = threading.BoundedSemaphore(2)
         self._stopping = threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow")
-        """Talks to the process, and waits for it."""
+        """Sends samples to the process, and waits for its comparisons."""
         self._process: SpawnProcess | None = None
         self._signals = threading.Lock()
-        """So that the process is left as the last word on live work says."""
-        self._held = False
+        """Held while a signal is sent, so that the last change of live work decides the state of the process."""
+        self._paused = False
         self._connection: Connection | None = None
 
-    def drawn(self, answer: Answer) -> Pair | None:
-        """The bundles to run a live request again with; None where it was not drawn, or has no counterpart."""
-        if random.random() >= self.rate or not (other := self._models.counterpart(answer.manifest)):
-            return None
-        own = next(b for b in self._models.bundles if b.manifest.reference == answer.manifest.reference)
-        return own, other
+    def sampled(self, answer: Answer) -> Callable[[], Sample] | None:
+        """Return a function that copies the sample, or None if this request is not to be replayed.
 
-    async def offer(self, sample: Callable[[], Sample]) -> None:
-        """Compare when there is time; drop the sample, counted, where another one waits already.
-
-        A coroutine, so that FastAPI calls it on the event loop once the answer is sent.
+        Not replayed are requests that were not drawn, that already ran both roles, whose models can't differ, or whose
+        model has no counterpart.
         """
+        if answer.role == BOTH or not answer.job.compares_models or random.random() >= self.rate:
+            return None
+        manifest = answer.result.manifest
+        if not (counterpart := self._catalogue.counterpart(manifest)):
+            return None
+        served = self._catalogue.bundle(manifest.reference)
+        return partial(sample_of, answer.operation, answer.job, answer.result, served=served, counterpart=counterpart)
+
+    async def offer(self, answer: Answer) -> None:
+        """Replay a live request if it is drawn. A coroutine, so that FastAPI runs it on the event loop."""
+        if sample := self.sampled(answer):
+            await self.submit(sample)
+
+    async def submit(self, sample: Callable[[], Sample]) -> None:
+        """Replay a sample when there is time, or drop it, counted, if another one waits already."""
         if self._stopping.is_set() or not self._room.acquire(blocking=False):
-            telemetry.SHADOW_DROPPED.inc()
+            metrics.SHADOW_DROPPED.inc()
             return
         try:
-            # Off the event loop, for it reads the upload; in the request's context, so that log lines carry its id.
+            # The sample is copied off the event loop, because it reads the upload; and the replay runs in the request's
+            # context, so that its log lines carry the request's id.
             self._thread.submit(contextvars.copy_context().run, self._run, await run_sync(sample))
         except BaseException:
             self._room.release()
             raise
 
-    def make_way(self, busy: bool) -> None:
-        """Stop the process where live work begins, and let it go on where that has ended."""
+    def pause_for_live_work(self, busy: bool) -> None:
+        """Stop the process when live work begins, and let it go on when that has ended."""
         with self._signals:
-            self._held = busy
+            self._paused = busy
             self._signal()
 
     def _signal(self) -> None:
         if self._process and self._process.pid and self._process.exitcode is None:
             with suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGSTOP if self._held else signal.SIGCONT)
+                os.kill(self._process.pid, signal.SIGSTOP if self._paused else signal.SIGCONT)
 
     def close(self) -> None:
-        """End at once: a comparison is not worth waiting for."""
+        """End at once: no comparison is worth waiting for."""
         self._stopping.set()
         if self._process:
             self._process.kill()
@@ -95,39 +107,39 @@ class Shadow:
             self._process.join()
 
     def _run(self, sample: Sample) -> None:
-        spells = self._scheduler.spells
-        found: Comparison | str
+        epoch = self._scheduler.busy_epoch
+        outcome: Comparison | str
         try:
-            found = self._answer(sample)
+            outcome = self._replay(sample)
         except (EOFError, OSError):
-            # Killed, by `close` or for want of memory. The next run starts another one.
-            found = "ProcessEnded"
+            # The process was killed, by `close` or for want of memory. The next sample starts another one.
+            outcome = "ProcessEnded"
             self._connection = None
         finally:
             self._room.release()
-        if isinstance(found, Comparison):
-            # Where a live request came in between, the time that the process was stopped for counts as the model's.
-            undisturbed = spells == self._scheduler.spells
-            telemetry.shadowed(sample.operation, found, timed=undisturbed)
-            log.info("shadow compared", operation=sample.operation, psnr_db=round(found.psnr_db, 2), timed=undisturbed)
+        if isinstance(outcome, Comparison):
+            # If a live request came in between, the measured times contain the time for which the process was stopped.
+            timed = epoch == self._scheduler.busy_epoch
+            metrics.record_shadow(sample.operation, outcome, timed=timed)
+            log.info("shadow compared", operation=sample.operation, psnr_db=round(outcome.psnr_db, 2), timed=timed)
         elif not self._stopping.is_set():
-            log.error("shadow failed", operation=sample.operation, error=found)
+            log.error("shadow failed", operation=sample.operation, error=outcome)
 
-    def _answer(self, sample: Sample) -> Comparison | str:
+    def _replay(self, sample: Sample) -> Comparison | str:
         connection = self._connection or self._start()
         connection.send(sample)
-        found: Comparison | str = connection.recv()
-        return found
+        outcome: Comparison | str = connection.recv()
+        return outcome
 
     def _start(self) -> Connection:
-        """The process, started with the first sample. Spawned: a copy of this one would hold its threads' locks."""
+        """Start the process, with the first sample. It is spawned: a fork would inherit the locks of other threads."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        arguments = (theirs, self._models.device, self._models.threads, self._models.backend)
-        process = context.Process(target=background.main, args=arguments, daemon=True, name="shadow")
+        arguments = (theirs, self._catalogue.device, self._catalogue.threads, self._catalogue.backend)
+        process = context.Process(target=shadow_process.main, args=arguments, daemon=True, name="shadow")
         process.start()
         theirs.close()
-        # A stopped process does not hear that it is to end when Python ends without `close`; this it can't help.
+        # If Python ends without `close`, a stopped process does not react to being terminated; it can't ignore a kill.
         atexit.register(process.kill)
         with self._signals:
             self._process = process

@@ -1,4 +1,4 @@
-"""The process of shadow runs. It imports what it runs once it has given up its priority: keep this module light."""
+"""The shadow process. It imports what it runs after it has lowered its priority: keep this module light."""
 
 import ctypes
 import os
@@ -8,40 +8,47 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 PR_SET_PDEATHSIG = 1
+LOWEST_NICENESS = 19
 
 
 def main(connection: Connection, device: str, threads: int, backend: str) -> None:
-    """Compare every sample that comes in, until the other end closes.
+    """Compare every sample that is received, until the other end of the connection closes.
 
-    Answers a `Comparison`, or the name of the error's class: its message may hold what the input holds.
+    Sends a `Comparison`, or the name of the error's class: the message of an error may quote the input.
+
+    Args:
+        connection: Receives samples and sends comparisons.
+        device: Where models run.
+        threads: Threads of one inference.
+        backend: What runs the networks.
     """
-    _lowest_priority()
-    _end_with_the_service()
+    _lower_priority()
+    _end_with_parent()
     # An interrupt at the terminal reaches every process of the group; the service decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
-    from kdmri_service.shadow.replay import Rerun
+    from kdmri_service.shadow.replay import Replay
 
-    rerun = Rerun(device=device, threads=threads, backend=backend)
+    replay = Replay(device=device, threads=threads, backend=backend)
     with suppress(EOFError, BrokenPipeError):
         while True:
             sample = connection.recv()
             try:
-                connection.send(rerun(sample))
+                connection.send(replay(sample))
             except Exception as error:
                 connection.send(type(error).__name__)
 
 
-def _lowest_priority() -> None:
-    """Run when nothing else wants to, this thread and those that it starts. Elsewhere than on Linux, merely nicely."""
+def _lower_priority() -> None:
+    """Run this thread, and those that it starts, only while a core is idle; outside Linux, at the lowest priority."""
     with suppress(OSError):
         if hasattr(os, "SCHED_IDLE"):
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         else:
-            os.nice(19)
+            os.nice(LOWEST_NICENESS)
 
 
-def _end_with_the_service() -> None:
-    """A service that is killed while this process is stopped can't wake it up to see that: Linux is to end it."""
+def _end_with_parent() -> None:
+    """Have Linux kill this process when the service ends: a stopped process can't notice a killed parent by itself."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,75 +1,61 @@
-"""A live request run again by both roles, and their answers and times compared. Runs in the process of `background`."""
+"""Replay: a live request run again by both roles, and their answers and times compared. Runs in the shadow process."""
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
-from kdmri_service.engine.catalogue import load_warm
-from kdmri_service.engine.inference import Answer, Job, Reconstruction, SuperResolution
+from kdmri_service.engine.catalogue import load_warm, operation_of
 from kdmri_service.observability.observation import Observation
 
 from kdmri.bundles.store import Bundle
 from kdmri.data.images import Images
-from kdmri.data.kspace import KSpace
+from kdmri.operations.operation import Job, Result
 from kdmri.quality.comparison import Comparison, compare
 from kdmri.runtime.model import Model
 
-Pair = tuple[Bundle, Bundle]
-"""The bundle that answered, and the one of the other role to hold it against."""
-MOST_SAMPLES = 2**22
-"""Samples of a scan that are run again: 4 slices of 16 coils at 256 x 256, 32 MB to keep until there is time."""
-MOST_PIXELS = 2**20
-"""Super-resolved pixels that are made again."""
+MOST_BYTES = 2**25
+"""Memory of a job that is kept until there is time: 4 slices of 16 coils at 256 x 256."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A live answer and what is needed to make it again."""
+    """The middle slices of a live request, as they were answered, and what is needed to run them again."""
 
     operation: str
     job: Job
-    live: Images
-    """The slices that `job` makes again, as they were answered."""
-    own: Bundle
-    """The bundle that made them."""
-    other: Bundle
-    """Of the other role."""
+    served_images: Images
+    """The slices of `job`, as they were served."""
+    served: Bundle
+    """The model that served them."""
+    counterpart: Bundle
+    """The model of the other role."""
 
 
-def of_reconstruction(asked: Reconstruction, live: Answer, pair: Pair) -> Sample:
-    """The middle slices of a scan."""
-    measured = asked.kspace
-    kept = _middle(measured.shape[0], MOST_SAMPLES // math.prod(measured.shape[1:]))
-    again = replace(asked, kspace=_copied(measured.select(kept).without_patient()))
-    return Sample("reconstruct", again, _cut(live, kept), *pair)
+def sample_of(operation: str, job: Job, result: Result, *, served: Bundle, counterpart: Bundle) -> Sample:
+    """Copy the middle slices of a live request.
+
+    Args:
+        operation: Name of the operation.
+        job: The live job, whose files are still open.
+        result: The result that was served.
+        served: The model that served it.
+        counterpart: The model of the other role.
+
+    Returns:
+        A sample of at most MOST_BYTES, or of one slice, with arrays of its own.
+    """
+    middle = middle_slices(job.slices, MOST_BYTES // job.bytes_per_slice)
+    return Sample(operation, job.part(middle), Images(result.images.pixels[middle].copy()), served, counterpart)
 
 
-def _copied(part: KSpace) -> KSpace:
-    """Arrays of its own: views would keep the whole scan in memory."""
-    calibration = part.calibration and _copied(part.calibration)
-    return replace(part, samples=part.samples.copy(), mask=part.mask.copy(), calibration=calibration)
+def middle_slices(count: int, at_most: int) -> slice:
+    """Return up to `at_most` slices, but at least one, around the middle one: there is most to see there."""
+    length = min(count, max(at_most, 1))
+    start = count // 2 - length // 2
+    return slice(start, start + length)
 
 
-def of_super_resolution(images: Images, scale: int, live: Answer, pair: Pair) -> Sample:
-    """The middle slices of a series."""
-    kept = _middle(len(images.pixels), MOST_PIXELS // live.images.pixels[0].size)
-    part = Images(images.pixels[kept].copy())
-    return Sample("super_resolve", SuperResolution(part, scale), _cut(live, kept), *pair)
-
-
-def _middle(count: int, at_most: int) -> slice:
-    """Up to `at_most` slices around the middle one, where there is most to see."""
-    kept = min(count, max(at_most, 1))
-    start = count // 2 - kept // 2
-    return slice(start, start + kept)
-
-
-def _cut(live: Answer, kept: slice) -> Images:
-    return Images(live.images.pixels[kept].copy())
-
-
-class Rerun:
-    """Runs samples. Models are loaded when first needed, and stay."""
+class Replay:
+    """Runs samples. Models are loaded when first needed, and kept."""
 
     def __init__(self, *, device: str, threads: int, backend: str) -> None:
         self._load = partial(load_warm, device=device, threads=threads, backend=backend)
@@ -77,18 +63,18 @@ class Rerun:
         self._order = 1
 
     def __call__(self, sample: Sample) -> Comparison:
-        """What was answered against what the other role answers; the times of both roles are taken here.
+        """Compare the served images with those of the counterpart; measure the times of both roles here.
 
-        A live request runs at another priority, with other work beside it: its time would not compare. The two take
-        turns at being first, for the second finds memory and caches warm.
+        The time of the live request would not compare: it ran at another priority, with other work beside it. The two
+        models take turns at being first, because the second finds memory and caches warm.
         """
         self._order = -self._order
         images, seconds = {}, {}
-        for bundle in (sample.own, sample.other)[:: self._order]:
+        for bundle in (sample.served, sample.counterpart)[:: self._order]:
             role, observation = bundle.manifest.role, Observation()
             images[role] = sample.job.run(self._model(bundle), observation).pixels
             seconds[role] = observation.model_seconds / len(images[role])
-        images[sample.own.manifest.role] = sample.live.pixels
+        images[sample.served.manifest.role] = sample.served_images.pixels
         return compare(
             images["student"],
             images["teacher"],
@@ -99,5 +85,5 @@ class Rerun:
     def _model(self, bundle: Bundle) -> Model:
         reference = bundle.manifest.reference
         if reference not in self._models:
-            self._models[reference] = self._load(bundle)
+            self._models[reference] = self._load(bundle, operation_of(bundle.manifest))
         return self._models[reference]

@@ -6,11 +6,12 @@ from email.message import Message
 from typing import BinaryIO, cast
 
 from fastapi import Request
-from kdmri_service.transports.http.problems import TooLarge, UnsupportedMedia
+from kdmri_service.errors import TooLarge, UnsupportedMedia
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 
 from kdmri.errors import InvalidRequest
+from kdmri.operations.operation import SourceFile
 
 IN_MEMORY = 2**20
 """Bytes of a part kept in memory before it goes to disk."""
@@ -36,7 +37,7 @@ def media_type(value: str) -> tuple[str, dict[str, str]]:
     return parameters[0][0].lower(), {key.lower(): text for key, text in parameters[1:]}
 
 
-async def receive(request: Request, *, raw: tuple[str, ...], limit: int) -> list[Part]:
+async def receive(request: Request, *, raw: tuple[str, ...], limit: int) -> list[SourceFile]:
     """The files of a body: one for the `raw` media types, all parts for multipart ones.
 
     Raises UnsupportedMedia, TooLarge, or InvalidRequest where a multipart body is broken or holds no file.
@@ -59,7 +60,7 @@ async def receive(request: Request, *, raw: tuple[str, ...], limit: int) -> list
         if received > limit:
             raise TooLarge(f"expected a body of at most {limit} bytes, got more")
         sink.write(chunk)
-    return sink.parts()
+    return [SourceFile(part.file, part.media_type) for part in sink.parts()]
 
 
 def _new_file() -> BinaryIO:

@@ -1,0 +1,86 @@
+"""The commands reconstruct and super-resolve."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from kdmri.cli.common import MODELS, ModelOption, ModelsOption, OutputOption, RoleOption, report, require
+
+if TYPE_CHECKING:
+    from kdmri.operations.operation import Input, Operation, Result
+
+Format = Literal["h5", "dicom", "nifti", "png"]
+
+
+def reconstruct(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="K-space: fastMRI or ISMRMRD HDF5.")],
+    output: OutputOption = None,
+    role: RoleOption = "student",
+    model: ModelOption = None,
+    file_format: Annotated[Format, typer.Option("--format", help="What the images are written as.")] = "h5",
+    contrast: Annotated[int, typer.Option(min=0, help="Of an ISMRMRD file, counted from 0.")] = 0,
+    repetition: Annotated[int, typer.Option(min=0, help="Of an ISMRMRD file, counted from 0.")] = 0,
+    coils: Annotated[int | None, typer.Option(min=1, help="Virtual coils; by default what keeps the signal.")] = None,
+    models: ModelsOption = MODELS,
+) -> None:
+    """Undersampled k-space to images."""
+    from kdmri.operations import Reconstruct
+    from kdmri.operations.media_types import FILE_FORMATS
+    from kdmri.operations.operation import SourceFile
+
+    operation = Reconstruct(role=role, model=model, contrast=contrast, repetition=repetition, coils=coils)
+    media_type, suffix = FILE_FORMATS[file_format]
+    with operation.parse([SourceFile(require(source))]) as scan:
+        (result,) = _run(operation, scan, models)
+        files = scan.encode([result], media_type)
+    target = output or source.with_name(f"{source.name.removesuffix('.h5')}_{role}{suffix}")
+    _write(files, target)
+    acceleration = result.quality.acceleration
+    missing = "the plain image: nothing is missing" if acceleration == 1 else f"acceleration {acceleration:.2f}"
+    report(f"{len(result.images.pixels)} slices, {missing}, {result.manifest.reference}", target, scan.notes)
+
+
+def super_resolve(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="DICOM: a file, a folder or a .zip of a series.")],
+    output: OutputOption = None,
+    scale: Annotated[int, typer.Option(help="2 or 4.")] = 2,
+    role: RoleOption = "student",
+    model: ModelOption = None,
+    models: ModelsOption = MODELS,
+) -> None:
+    """Low-resolution MR DICOM to the same images on a finer grid, one file an object."""
+    from kdmri.formats.dicom import folder
+    from kdmri.operations import SuperResolve
+    from kdmri.operations.media_types import DICOM
+    from kdmri.operations.operation import SourceFile
+
+    operation = SuperResolve(role=role, model=model, scale=scale)
+    paths = folder.files(source) if require(source).is_dir() else [source]
+    with operation.parse([SourceFile(path) for path in paths]) as series:
+        results = _run(operation, series, models)
+        files = series.encode(results, DICOM)
+    target = output or source.with_name(f"{source.stem}_{scale}x" + (".dcm" if len(files) == 1 else ""))
+    _write(files, target)
+    report(f"{len(files)} objects, {scale}x, {results[0].manifest.reference}", target, series.notes)
+
+
+def _run(operation: "Operation", source: "Input", models: Path) -> "list[Result]":
+    """Run the model that the operation's parameters choose from a models folder."""
+    from kdmri.bundles.store import choose, load_all
+    from kdmri.operations.operation import run
+    from kdmri.runtime.model import load_model
+
+    bundle = choose(load_all(models), operation.task, role=operation.role, model=operation.model)
+    return run(source, load_model(bundle))
+
+
+def _write(files: Sequence[bytes], target: Path) -> None:
+    """Write one file to `target`, or several as 0001.dcm and so on to the folder `target`."""
+    if len(files) == 1:
+        target.write_bytes(files[0])
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    for number, content in enumerate(files, start=1):
+        (target / f"{number:04d}.dcm").write_bytes(content)

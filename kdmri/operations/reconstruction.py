@@ -1,0 +1,129 @@
+"""Reconstruction: undersampled k-space in, magnitude images out."""
+
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+from pydantic import Field
+from pydicom import Dataset
+
+from kdmri.bundles.manifest import Manifest, Task
+from kdmri.data.images import Images
+from kdmri.data.kspace import KSpace, Scan
+from kdmri.errors import InvalidRequest
+from kdmri.formats.dicom import derived
+from kdmri.formats.kspace import reader
+from kdmri.operations.media_types import BINARY, DICOM, HDF5, JSON, PNG, ZIP
+from kdmri.operations.operation import Input, Job, Limits, Operation, Result, SourceFile
+from kdmri.quality import no_reference
+from kdmri.quality.no_reference import Quality
+from kdmri.runtime import Reconstructor, alike
+from kdmri.runtime.model import Model
+from kdmri.runtime.stages import Stage, untimed
+
+BYTES_PER_SAMPLE = 8
+"""A complex64 sample of one coil."""
+
+
+@dataclass(frozen=True)
+class ReconstructionJob(Job):
+    """K-space of a stack of slices, and the number of virtual coils to compress its coils to."""
+
+    kspace: Scan
+    coils: int | None = None
+
+    @property
+    def batch_key(self) -> Hashable | None:
+        return alike(self.kspace)
+
+    @property
+    def slices(self) -> int:
+        return self.kspace.shape[0]
+
+    @property
+    def bytes_per_slice(self) -> int:
+        return BYTES_PER_SAMPLE * math.prod(self.kspace.shape[1:])
+
+    @property
+    def compares_models(self) -> bool:
+        """False for fully sampled k-space: all models return the plain image, and would hide a student that drifts."""
+        return not self.kspace.mask.all()
+
+    def part(self, slices: slice) -> Self:
+        return replace(self, kspace=_copy(self.kspace.select(slices).without_patient()))
+
+    def run(self, model: Model, stage: Stage = untimed) -> Images:
+        return Reconstructor(model).reconstruct(self.kspace, coils=self.coils, stage=stage)
+
+    def run_batch(self, others: Sequence[Self], model: Model, stage: Stage = untimed) -> list[Images]:
+        return Reconstructor(model).reconstruct_each([self.kspace, *(job.kspace for job in others)], stage=stage)
+
+    def assess(self, images: Images) -> Quality:
+        return no_reference.of_reconstruction(images, self.kspace)
+
+
+@dataclass(frozen=True)
+class ReconstructionInput(Input):
+    """A scan, and what its file says of patient and study, which only DICOM answers contain."""
+
+    scan: Scan
+    coils: int | None = None
+
+    @property
+    def jobs(self) -> Sequence[Job]:
+        return (ReconstructionJob(self.scan, self.coils),)
+
+    @property
+    def media_types(self) -> tuple[str, ...]:
+        return Reconstruct.answer_types
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.scan.notes
+
+    def dicom_objects(self, results: Sequence[Result]) -> list[Dataset]:
+        (result,) = results
+        return derived.reconstructed(
+            result.images,
+            model=result.manifest.reference,
+            patient_and_study=self.scan.patient_and_study,
+            acceleration=self.scan.acceleration,
+        )
+
+
+class Reconstruct(Operation):
+    """Undersampled k-space (fastMRI or ISMRMRD HDF5) to magnitude images."""
+
+    name: ClassVar[str] = "reconstruct"
+    task: ClassVar[Task] = "reconstruction"
+    body_types: ClassVar[tuple[str, ...]] = (HDF5, "application/x-hdf", BINARY)
+    documented_types: ClassVar[tuple[str, ...]] = (HDF5,)
+    answer_types: ClassVar[tuple[str, ...]] = (HDF5, DICOM, ZIP, PNG, JSON)
+    answers_are_fixed: ClassVar[bool] = True
+
+    contrast: int = Field(0, ge=0, description="which of an ISMRMRD file's, from 0")
+    repetition: int = Field(0, ge=0, description="which of an ISMRMRD file's, from 0")
+    coils: int | None = Field(None, ge=1, description="virtual coils; by default what keeps the signal")
+
+    @contextmanager
+    def parse(self, files: Sequence[SourceFile], limits: Limits = Limits()) -> Iterator[Input]:
+        if len(files) != 1:
+            raise InvalidRequest(f"expected one k-space file, got {len(files)}")
+        with reader.opened(
+            files[0].file, contrast=self.contrast, repetition=self.repetition, max_bytes=limits.unpacked_bytes
+        ) as scan:
+            yield ReconstructionInput(scan, self.coils)
+
+    @classmethod
+    def example(cls, manifest: Manifest) -> Job:
+        samples = np.ones((1, 1, 64, 64), np.complex64)
+        return ReconstructionJob(KSpace(samples, np.ones((1, 64, 64), bool), (64, 64)))
+
+
+def _copy(part: KSpace) -> KSpace:
+    """Return k-space with arrays of its own: views would keep the whole scan in memory."""
+    calibration = part.calibration and _copy(part.calibration)
+    return replace(part, samples=part.samples.copy(), mask=part.mask.copy(), calibration=calibration)

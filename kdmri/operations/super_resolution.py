@@ -1,0 +1,133 @@
+"""Super-resolution: low-resolution MR DICOM in, the same images on a finer grid out."""
+
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, ClassVar, Self
+
+import numpy as np
+from pydantic import JsonValue
+from pydicom import Dataset
+
+from kdmri.bundles.manifest import Manifest, Task
+from kdmri.data.images import Images
+from kdmri.formats.dicom import derived
+from kdmri.formats.dicom.reader import DicomSeries, read, read_zip
+from kdmri.operations.media_types import BINARY, DICOM, JSON, PNG, RELATED, ZIP
+from kdmri.operations.operation import Input, Job, Limits, Operation, Result, SourceFile
+from kdmri.quality import no_reference
+from kdmri.quality.no_reference import Quality
+from kdmri.runtime import SuperResolver
+from kdmri.runtime.model import Model
+from kdmri.runtime.stages import Stage, untimed
+
+BYTES_PER_PIXEL = 8
+"""Memory of one pixel of an answer: float32 while a model works on it, and twice 16 bits while it is encoded."""
+REPLAY_BYTES_PER_PIXEL = 32
+"""Memory of one pixel of an answer that is run again: float32 and complex64 copies of both roles' images."""
+ZIP_SIGNATURE = b"PK\x03\x04"
+
+
+@dataclass(frozen=True)
+class SuperResolutionJob(Job):
+    """Images of one size, and the scale of the finer grid."""
+
+    images: Images
+    scale: int
+
+    @property
+    def batch_key(self) -> Hashable | None:
+        """Only single images are batched: a series fills the networks by itself."""
+        shape = self.images.pixels.shape
+        return (*shape, self.scale) if shape[0] == 1 else None
+
+    @property
+    def slices(self) -> int:
+        return len(self.images.pixels)
+
+    @property
+    def bytes_per_slice(self) -> int:
+        return REPLAY_BYTES_PER_PIXEL * self.images.pixels[0].size * self.scale**2
+
+    def part(self, slices: slice) -> Self:
+        return type(self)(Images(self.images.pixels[slices].copy()), self.scale)
+
+    def run(self, model: Model, stage: Stage = untimed) -> Images:
+        return SuperResolver(model).super_resolve(self.images, self.scale, stage=stage)
+
+    def run_batch(self, others: Sequence[Self], model: Model, stage: Stage = untimed) -> list[Images]:
+        stacks = [self.images, *(job.images for job in others)]
+        return SuperResolver(model).super_resolve_each(stacks, self.scale, stage=stage)
+
+    def assess(self, images: Images) -> Quality:
+        return no_reference.of_super_resolution(images, self.images, self.scale)
+
+
+@dataclass(frozen=True)
+class SuperResolutionInput(Input):
+    """DICOM series, each split into groups of one size and orientation, with their headers."""
+
+    groups: Sequence[DicomSeries]
+    scale: int
+
+    @property
+    def jobs(self) -> Sequence[Job]:
+        return [SuperResolutionJob(group.images, self.scale) for group in self.groups]
+
+    @property
+    def media_types(self) -> tuple[str, ...]:
+        """DICOM without an envelope holds one object only."""
+        objects = sum(len(group.headers) for group in self.groups)
+        envelopes = (DICOM, ZIP, RELATED) if objects == 1 else (ZIP, RELATED)
+        return (*envelopes, PNG, JSON)
+
+    @property
+    def headers(self) -> Sequence[Dataset]:
+        return self.groups[0].headers
+
+    def figures(self, results: Sequence[Result]) -> dict[str, JsonValue]:
+        """Add the shapes of all groups to the figures of the first."""
+        return {**super().figures(results), "shapes": [list(result.images.pixels.shape) for result in results]}
+
+    def dicom_objects(self, results: Sequence[Result]) -> list[Dataset]:
+        pixels = [result.images.pixels for result in results]
+        return derived.super_resolved(self.groups, pixels, scale=self.scale, model=results[0].manifest.reference)
+
+
+class SuperResolve(Operation):
+    """Low-resolution MR DICOM, one object or a series, to the same images on a finer grid."""
+
+    name: ClassVar[str] = "super_resolve"
+    task: ClassVar[Task] = "super-resolution"
+    body_types: ClassVar[tuple[str, ...]] = (DICOM, ZIP, BINARY)
+    documented_types: ClassVar[tuple[str, ...]] = (DICOM, ZIP, RELATED)
+    answer_types: ClassVar[tuple[str, ...]] = (DICOM, ZIP, RELATED, PNG, JSON)
+    answers_are_fixed: ClassVar[bool] = False
+
+    scale: int = 2
+
+    @contextmanager
+    def parse(self, files: Sequence[SourceFile], limits: Limits = Limits()) -> Iterator[Input]:
+        # An answer has scale^2 as many pixels as its input.
+        max_pixels = limits.unpacked_bytes // (BYTES_PER_PIXEL * max(self.scale, 1) ** 2)
+        sources = [source.file for source in files]
+        if len(sources) == 1 and _is_zip(sources[0]):
+            yield SuperResolutionInput(
+                read_zip(sources[0], max_bytes=limits.unpacked_bytes, max_pixels=max_pixels), self.scale
+            )
+        else:
+            yield SuperResolutionInput(read(sources, max_pixels=max_pixels), self.scale)
+
+    @classmethod
+    def example(cls, manifest: Manifest) -> Job:
+        return SuperResolutionJob(Images(np.ones((1, 32, 32), np.float32)), manifest.trained_on["scales"][0])
+
+
+def _is_zip(source: BinaryIO | Path) -> bool:
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return _is_zip(file)
+    head = source.read(len(ZIP_SIGNATURE))
+    source.seek(0)
+    return head == ZIP_SIGNATURE
