@@ -88,8 +88,8 @@ def test_stopping_stops_both(shared: Path, pair: Service) -> None:
 
 def test_what_a_dead_worker_was_busy_with_is_forgotten_and_what_it_counted_is_not(tmp_path: Path) -> None:
     """A worker that dies in the middle of requests leaves gauges that nobody would ever lower."""
-    count = "from service import telemetry as t; t.IN_PROGRESS.set(3); t.SHADOW_DROPPED.inc(2)"
-    tell = "from service import telemetry as t; print(t.exposition(None)[0].decode())"
+    count = "from kdmri_service.observability import metrics as t; t.IN_PROGRESS.set(3); t.SHADOW_DROPPED.inc(2)"
+    tell = "from kdmri_service.observability import metrics as t; print(t.exposition(None)[0].decode())"
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
 
     def run(code: str) -> str:

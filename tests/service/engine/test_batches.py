@@ -16,20 +16,18 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 from kdmri_service.app import create_app
-from kdmri_service.engine.inference import shared, unless
-from kdmri_service.engine.scheduler import Scheduler, Together
-from kdmri_service.observability import observation as telemetry
-from kdmri_service.observability.observation import Observation
+from kdmri_service.engine.cancellation import cancellable, combine
+from kdmri_service.engine.scheduler import Scheduler
+from kdmri_service.errors import Cancelled, Overloaded
+from kdmri_service.observability.observation import MODEL_STAGES, Observation
 from kdmri_service.settings import GPU_BATCH, Settings
-from kdmri_service.transports.http.encoders import DICOM, HDF5, JSON
-from kdmri_service.transports.http.problems import Overloaded
 from numpy.testing import assert_allclose
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
-from starlette.requests import ClientDisconnect
 
 from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import fastmri
+from kdmri.operations.media_types import DICOM, HDF5, JSON
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model
 from tests.e2e.serving import PATIENCE, until
@@ -38,6 +36,7 @@ from tests.service.engine.test_cancellation import Stages
 from tests.service.transports.test_status import value
 
 Request = Callable[[TestClient], Response]
+RunBatch = Callable[[Sequence["Job"]], list[int]]
 FOREVER = 1e6
 """Seconds of patience: whoever waits for them is not answered."""
 
@@ -51,10 +50,10 @@ class Job:
     """The numbers of every call."""
 
     def __call__(self) -> int:
-        return together([self])[0]
+        return run_batch([self])[0]
 
 
-def together(jobs: Sequence[Job]) -> list[int]:
+def run_batch(jobs: Sequence[Job]) -> list[int]:
     numbers = [job.number for job in jobs]
     jobs[0].asked.append(numbers)
     if min(numbers) < 0:
@@ -70,16 +69,16 @@ class Service:
         self.asked: list[list[int]] = []
         self._gate = threading.Event()
 
-    def request(self, number: int, alike: str | None = "alike", together: Together = together) -> "asyncio.Task[int]":
+    def request(self, number: int, key: str | None = "a key", batch: RunBatch = run_batch) -> "asyncio.Task[int]":
         job = Job(number, self.asked)
-        return asyncio.create_task(self.scheduler.run(job, Observation(), alike=alike, together=together))
+        return asyncio.create_task(self.scheduler.run(job, Observation(), batch_key=key, run_batch=batch))
 
-    async def queued(self, *numbers: int, alike: str | None = "alike") -> "list[asyncio.Task[int]]":
+    async def queued(self, *numbers: int, key: str | None = "a key") -> "list[asyncio.Task[int]]":
         """Requests that wait behind another one until `answers`."""
         if not self.scheduler.running:
             self._first = asyncio.create_task(self.scheduler.run(self._gate.wait, Observation()))
         before = self.scheduler.waiting
-        requests = [self.request(number, alike) for number in numbers]
+        requests = [self.request(number, key) for number in numbers]
         while self.scheduler.waiting < before + len(numbers):
             await asyncio.sleep(0)
         return requests
@@ -105,7 +104,7 @@ def test_only_those_that_are_alike_do_and_the_others_turns_come_in_order() -> No
     async def scenario() -> None:
         service = Service(batch=8)
         kinds = ("a", "b", None, "a", None, "b")
-        requests = [request for n, kind in enumerate(kinds) for request in await service.queued(n, alike=kind)]
+        requests = [request for n, kind in enumerate(kinds) for request in await service.queued(n, key=kind)]
         assert await service.answers(*requests) == [10 * n for n in range(6)]
         assert service.asked == [[0, 3], [1, 5], [2], [4]]
 
@@ -130,7 +129,7 @@ def test_a_request_that_nobody_joins_is_answered(attended: int, patience: float,
         service = Service(batch=8, capacity=capacity, patience=patience)
         with ExitStack() as crowd:
             for _ in range(attended):
-                crowd.enter_context(service.scheduler.attending())
+                crowd.enter_context(service.scheduler.request_in_flight())
             assert await service.answers(service.request(1)) == [10]
 
     asyncio.run(scenario())
@@ -139,9 +138,9 @@ def test_a_request_that_nobody_joins_is_answered(attended: int, patience: float,
 def test_company_is_waited_for_until_the_batch_is_full_and_keeps_nobody_else_waiting() -> None:
     async def scenario() -> None:
         service = Service(batch=2)
-        with service.scheduler.attending(), service.scheduler.attending():
+        with service.scheduler.request_in_flight(), service.scheduler.request_in_flight():
             first = service.request(1)
-            assert await service.request(2, alike=None) == 20
+            assert await service.request(2, key=None) == 20
             assert not first.done()
             assert await service.answers(first, service.request(3)) == [10, 30]
         assert service.asked == [[2], [1, 3]]
@@ -190,15 +189,15 @@ def test_a_client_that_leaves_a_running_batch_does_no_harm() -> None:
         def slowly(jobs: Sequence[Job]) -> list[int]:
             begun.set()
             assert gate.wait(PATIENCE)
-            return together(jobs)
+            return run_batch(jobs)
 
-        with service.scheduler.attending(), service.scheduler.attending():
-            leaving, staying = (service.request(number, together=slowly) for number in (1, 2))
+        with service.scheduler.request_in_flight(), service.scheduler.request_in_flight():
+            leaving, staying = (service.request(number, batch=slowly) for number in (1, 2))
             await asyncio.to_thread(begun.wait, PATIENCE)
             leaving.cancel()
             await asyncio.wait([leaving])
             gate.set()
-            assert await service.answers(staying, service.request(3, alike=None)) == [20, 30]
+            assert await service.answers(staying, service.request(3, key=None)) == [20, 30]
         assert service.scheduler.running == service.scheduler.waiting == 0
 
     asyncio.run(scenario())
@@ -212,8 +211,8 @@ def test_a_pass_goes_on_for_those_who_stay_and_ends_where_nobody_does(
     seen = [Stages(), Stages()]
     # As the first one's third cascade begins.
     left = [seen[0].third if number < leaving else threading.Event() for number in range(2)]
-    stage = shared([unless(event, one) for event, one in zip(left, seen, strict=True)])
-    with pytest.raises(ClientDisconnect) if leaving == 2 else nullcontext():
+    stage = combine([cancellable(one, event) for event, one in zip(left, seen, strict=True)])
+    with pytest.raises(Cancelled) if leaving == 2 else nullcontext():
         reconstructor.reconstruct_each([scanned, scanned], stage=stage)
     every = len(reconstructor.model.denoisers)
     assert [one.denoised for one in seen] == ([3, 2] if leaving == 2 else [3, every])
@@ -222,7 +221,7 @@ def test_a_pass_goes_on_for_those_who_stay_and_ends_where_nobody_does(
 def test_the_time_of_a_batch_is_shared_out_and_what_the_others_take_is_time_in_the_queue() -> None:
     request = Observation()
     run = request.run_of("student")
-    with run("denoise", company=4):
+    with run("denoise", batch_size=4):
         pass
     for seen in (run, request):
         assert seen.seconds["queue"] == pytest.approx(3 * seen.model_seconds)
@@ -243,7 +242,7 @@ def batching() -> Iterator[TestClient]:
 
 def sent_together(client: TestClient, *requests: Request) -> list[Response]:
     """Answers to requests that have all come before the first is worked on."""
-    scheduler, gate = client.app.state.scheduler, threading.Event()
+    scheduler, gate = client.app.state.service.engine.scheduler, threading.Event()
     client.portal.start_task_soon(scheduler.run, partial(gate.wait, PATIENCE), Observation())
     until(lambda: scheduler.running == 1)
     with ThreadPoolExecutor(len(requests)) as crowd:
@@ -333,6 +332,6 @@ def test_figures_tell_a_request_its_share_of_the_models_time(batching: TestClien
     for answer in sent_together(batching, request, request):
         figures = answer.json()
         stages = figures["stage_milliseconds"]
-        model = sum(stages.get(stage, 0) for stage in telemetry.MODEL_STAGES)
+        model = sum(stages.get(stage, 0) for stage in MODEL_STAGES)
         assert figures["milliseconds_per_slice"] == pytest.approx(model, abs=0.01)
         assert stages["queue"] > model

@@ -8,8 +8,8 @@ from pathlib import Path
 import anyio
 import pytest
 from fastapi.testclient import TestClient
-from kdmri_service.engine.inference import unless
-from starlette.requests import ClientDisconnect
+from kdmri_service.engine.cancellation import cancellable
+from kdmri_service.errors import Cancelled
 from starlette.types import Message
 
 from kdmri.formats.kspace import fastmri
@@ -48,9 +48,9 @@ class Stages:
 
 def test_no_stage_begins_once_the_client_has_left(models: dict[tuple[str, str], Model]) -> None:
     stages = Stages()
-    with pytest.raises(ClientDisconnect):
+    with pytest.raises(Cancelled):
         Reconstructor(models["reconstruction", "student"]).reconstruct(
-            scan(phantom(32, 32)), stage=unless(stages.third, stages)
+            scan(phantom(32, 32)), stage=cancellable(stages, stages.third)
         )
     assert stages.denoised == 3
 
@@ -63,7 +63,10 @@ def test_a_request_whose_client_leaves_ends_within_a_slice(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     stages = Stages()
-    monkeypatch.setattr("kdmri_service.engine.inference.unless", lambda left, stage: unless(left, both(stages, stage)))
+    monkeypatch.setattr(
+        "kdmri_service.engine.inference.cancellable",
+        lambda stage, cancelled: cancellable(both(stages, stage), cancelled),
+    )
     before = value(client, "kdmri_requests_total", status="408"), value(client, "kdmri_slices_total")
     sent: list[Message] = []
     body = [{"type": "http.request", "body": stack, "more_body": False}]

@@ -8,7 +8,8 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from kdmri_service.app import create_app
-from kdmri_service.observability import multiprocess as processes
+from kdmri_service.engine.workers import agree
+from kdmri_service.observability import multiprocess
 from kdmri_service.settings import CORES, Settings
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -47,7 +48,7 @@ def test_the_back_end_that_is_set_runs_live_requests_and_the_shadows(
     with TestClient(create_app(Settings(backend="openvino", shadow_rate=1))) as client:
         assert exported(client, "backend") == {"OpenVINO"}
         assert compared_again(client, kspace_file) == 1
-        libraries = Path(f"/proc/{client.app.state.shadow._process.pid}/maps")
+        libraries = Path(f"/proc/{client.app.state.service.shadow._process.pid}/maps")
         assert not libraries.exists() or "libopenvino_intel_cpu_plugin" in libraries.read_text()
     (line,) = logged(capsys.readouterr().out, "back end chosen")
     assert line["reason"] == "set by KDMRI_BACKEND"
@@ -87,16 +88,16 @@ def test_without_tensorrt_another_back_end_answers_and_the_log_says_why(
 
 
 def test_workers_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(processes.FOLDER, str(tmp_path))
-    with processes.shared_metrics(), ThreadPoolExecutor(8) as workers:
-        answers = list(workers.map(lambda n: processes.agreed("back end", lambda: {"worker": str(n)}), range(8)))
+    monkeypatch.setenv(multiprocess.FOLDER, str(tmp_path))
+    with multiprocess.shared_metrics(), ThreadPoolExecutor(8) as workers:
+        answers = list(workers.map(lambda n: agree("back end", lambda: {"worker": str(n)}), range(8)))
         assert len({answer["worker"] for answer in answers}) == 1
         # One that is started later, in the place of another one, is told the same.
-        code = "from service.processes import agreed; print(agreed('back end', dict)['worker'])"
+        code = "from kdmri_service.engine.workers import agree; print(agree('back end', dict)['worker'])"
         later = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert later.stdout.strip() == answers[0]["worker"]
-    with processes.shared_metrics():
-        assert processes.agreed("back end", lambda: {"worker": "new"}) == {"worker": "new"}
+    with multiprocess.shared_metrics():
+        assert agree("back end", lambda: {"worker": "new"}) == {"worker": "new"}
 
 
 @pytest.mark.parametrize(("workers", "inferences"), [(1, 1), (2, 1), (1, 3), (4, 64)])

@@ -14,15 +14,12 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from kdmri_service.app import create_app
-from kdmri_service.engine.inference import Answer, Reconstruction
 from kdmri_service.engine.scheduler import Scheduler
-from kdmri_service.observability import multiprocess as processes
-from kdmri_service.observability import observation as telemetry
+from kdmri_service.observability import metrics, multiprocess
 from kdmri_service.observability.observation import Observation
 from kdmri_service.settings import Settings
-from kdmri_service.shadow import replay as rerun
 from kdmri_service.shadow.controller import Shadow
-from kdmri_service.shadow.replay import Sample
+from kdmri_service.shadow.replay import Replay, Sample, middle_slices, sample_of
 from numpy.testing import assert_allclose
 from PIL import Image
 from pydicom.data import get_testdata_file
@@ -30,6 +27,9 @@ from pydicom.data import get_testdata_file
 from kdmri.bundles.store import Bundle
 from kdmri.data.images import Images
 from kdmri.formats.kspace import fastmri
+from kdmri.operations.operation import Result
+from kdmri.operations.reconstruction import ReconstructionJob
+from kdmri.operations.super_resolution import REPLAY_BYTES_PER_PIXEL, SuperResolutionJob
 from kdmri.quality.comparison import PSNR_CEILING, Comparison, compare
 from kdmri.quality.metrics import psnr
 from kdmri.quality.no_reference import Quality
@@ -53,7 +53,7 @@ def shadowing() -> Iterator[TestClient]:
 
 def caught_up(client: TestClient) -> None:
     """Return once the shadow has run what it was offered: its one thread takes jobs in turn."""
-    client.app.state.shadow._thread.submit(int).result(PATIENCE)
+    client.app.state.service.shadow._thread.submit(int).result(PATIENCE)
 
 
 @pytest.mark.parametrize("role", ["student", "teacher"])
@@ -97,7 +97,7 @@ def test_fully_sampled_k_space_is_not_compared(shadowing: TestClient, tmp_path: 
 
 @given(st.integers(1, 400), st.integers(0, 100))
 def test_the_slices_kept_share_their_middle_with_all(count: int, at_most: int) -> None:
-    kept = range(count)[rerun._middle(count, at_most)]
+    kept = range(count)[middle_slices(count, at_most)]
     assert len(kept) == min(count, max(at_most, 1))
     assert kept[len(kept) // 2] == count // 2
 
@@ -108,24 +108,26 @@ def test_slices_run_again_by_the_same_model_come_out_the_same(
 ) -> None:
     images = np.concatenate([phantom(48, 64) * brightness for brightness in (1, 3, 2, 5, 4)])
     measured = scan(images, coils=coils, acceleration=3)
-    monkeypatch.setattr("kdmri_service.shadow.replay.MOST_SAMPLES", 3 * measured.samples[0].size)
+    monkeypatch.setattr("kdmri_service.shadow.replay.MOST_BYTES", 3 * measured.samples[0].nbytes)
     model = models["reconstruction", "student"]
-    live = Answer(model.manifest, Reconstructor(model).reconstruct(measured), 1, UNKNOWN)
-    sample = rerun.of_reconstruction(Reconstruction(measured), live, (bundles[0], bundles[1]))
-    assert len(sample.live.pixels) == 3
-    assert_allclose(sample.job.run(model, Observation()).pixels, sample.live.pixels, atol=1e-4)
+    live = Result(model.manifest, Reconstructor(model).reconstruct(measured), UNKNOWN)
+    job = ReconstructionJob(measured)
+    sample = sample_of("reconstruct", job, live, served=bundles[0], counterpart=bundles[1])
+    assert len(sample.served_images.pixels) == 3
+    assert_allclose(sample.job.run(model, Observation()).pixels, sample.served_images.pixels, atol=1e-4)
 
 
 def test_super_resolved_slices_come_out_the_same(
     models: dict[tuple[str, str], Model], bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kdmri_service.shadow.replay.MOST_PIXELS", 2 * 64 * 64)
+    monkeypatch.setattr("kdmri_service.shadow.replay.MOST_BYTES", 2 * REPLAY_BYTES_PER_PIXEL * 64 * 64)
     model = models["super-resolution", "student"]
     images = Images(np.concatenate([phantom(32, 32) * brightness for brightness in (1, 3, 2, 5)]))
-    live = Answer(model.manifest, SuperResolver(model).super_resolve(images, 2), 1, UNKNOWN)
-    sample = rerun.of_super_resolution(images, 2, live, (bundles[0], bundles[1]))
-    assert len(sample.live.pixels) == 2
-    assert_allclose(sample.job.run(model, Observation()).pixels, sample.live.pixels, atol=1e-5)
+    live = Result(model.manifest, SuperResolver(model).super_resolve(images, 2), UNKNOWN)
+    job = SuperResolutionJob(images, 2)
+    sample = sample_of("super_resolve", job, live, served=bundles[0], counterpart=bundles[1])
+    assert len(sample.served_images.pixels) == 2
+    assert_allclose(sample.job.run(model, Observation()).pixels, sample.served_images.pixels, atol=1e-5)
 
 
 class Slow:
@@ -146,7 +148,7 @@ def test_the_times_of_both_roles_are_taken_in_the_shadow_and_neither_is_always_f
 ) -> None:
     pair = {role: Bundle(Path(), models["reconstruction", role].manifest) for role in ("student", "teacher")}
     own, other = pair.pop(answered), *pair.values()
-    again, job = rerun.Rerun(device="cpu", threads=1, backend="onnxruntime"), Slow()
+    again, job = Replay(device="cpu", threads=1, backend="onnxruntime"), Slow()
     monkeypatch.setattr(again, "_model", lambda bundle: models["reconstruction", bundle.manifest.role])
     live = Images(ONES.pixels * 2)
     for _ in range(2):
@@ -160,7 +162,7 @@ def test_the_times_of_both_roles_are_taken_in_the_shadow_and_neither_is_always_f
 @pytest.fixture
 def sample(bundles: list[Bundle]) -> Sample:
     """One that can't be run."""
-    return Sample("reconstruct", Reconstruction("Doe^John"), ONES, bundles[0], bundles[1])  # type: ignore[arg-type]
+    return Sample("reconstruct", ReconstructionJob("Doe^John"), ONES, bundles[0], bundles[1])  # type: ignore[arg-type]
 
 
 def state(shadow: Shadow) -> str:
@@ -177,7 +179,7 @@ def until(holds: Callable[[], bool]) -> None:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell a process' state")
 def test_the_process_is_stopped_while_a_live_job_runs(shadowing: TestClient, kspace_file: Path) -> None:
     compared_again(shadowing, kspace_file)
-    scheduler, shadow = shadowing.app.state.scheduler, shadowing.app.state.shadow
+    scheduler, shadow = shadowing.app.state.service.engine.scheduler, shadowing.app.state.service.shadow
     begun, gate = threading.Event(), threading.Event()
 
     def live() -> None:
@@ -193,8 +195,8 @@ def test_the_process_is_stopped_while_a_live_job_runs(shadowing: TestClient, ksp
 
 
 def test_a_process_that_starts_while_a_live_job_runs_is_stopped_too(shadowing: TestClient, sample: Sample) -> None:
-    slot = Shadow(shadowing.app.state.models, Scheduler(inferences=1, capacity=1), rate=1)
-    slot.make_way(True)
+    slot = Shadow(shadowing.app.state.service.engine.catalogue, Scheduler(inferences=1, capacity=1), rate=1)
+    slot.pause_for_live_work(True)
     offered(slot, lambda: sample)
     until(lambda: slot._process is not None and state(slot) == "T")
     slot.close()
@@ -205,7 +207,7 @@ def test_the_scheduler_tells_when_work_begins_and_when_there_is_none() -> None:
     async def scenario() -> list[bool]:
         scheduler = Scheduler(inferences=1, capacity=4)
         told: list[bool] = []
-        scheduler.busy_changed = told.append
+        scheduler.on_busy_change = told.append
         gate = threading.Event()
         jobs = [asyncio.create_task(scheduler.run(gate.wait, Observation())) for _ in range(3)]
         while scheduler.waiting < 2:
@@ -221,17 +223,17 @@ def test_the_scheduler_tells_when_work_begins_and_when_there_is_none() -> None:
 
 def test_a_request_is_live_work_from_its_upload_to_its_answer(client: TestClient, kspace_file: Path) -> None:
     """Reading and writing files takes time, too; and nothing is left behind by a request that fails in between."""
-    scheduler, told = client.app.state.scheduler, []
-    scheduler.busy_changed = told.append
-    before = scheduler.spells
+    scheduler, told = client.app.state.service.engine.scheduler, []
+    scheduler.on_busy_change = told.append
+    before = scheduler.busy_epoch
     for content, status in ((kspace_file.read_bytes(), 200), (b"not HDF5", 422)):
         assert client.post("/reconstruct", files={"file": content}).status_code == status
     mr = Path(get_testdata_file("MR_small.dcm")).read_bytes()
     client.post("/super-resolve", content=mr, headers={"content-type": "application/dicom"})
-    scheduler.busy_changed = client.app.state.shadow.make_way
+    scheduler.on_busy_change = client.app.state.service.shadow.pause_for_live_work
     assert told == [True, False] * 3
-    assert scheduler.spells == before + 3
-    assert scheduler.attended == 0
+    assert scheduler.busy_epoch == before + 3
+    assert scheduler.in_flight == 0
 
 
 @pytest.mark.parametrize("disturbed", [False, True])
@@ -239,10 +241,10 @@ def test_a_time_that_a_live_request_fell_into_is_not_reported(
     shadow: Shadow, sample: Sample, client: TestClient, monkeypatch: pytest.MonkeyPatch, disturbed: bool
 ) -> None:
     def answer(_: Sample) -> Comparison:
-        shadow._scheduler.spells += disturbed
+        shadow._scheduler.busy_epoch += disturbed
         return Comparison(40, 0.99, 1, 2)
 
-    monkeypatch.setattr(shadow, "_answer", answer)
+    monkeypatch.setattr(shadow, "_replay", answer)
     before = {name: value(client, f"kdmri_shadow_{name}_count") for name in ("speedup_ratio", "psnr_db")}
     offered(shadow, lambda: sample)
     shadow._thread.submit(int).result(PATIENCE)
@@ -263,7 +265,7 @@ def shadow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shadow]:
 
 def offered(shadow: Shadow, sample: Callable[[], Sample], times: int = 1) -> None:
     for _ in range(times):
-        asyncio.run(shadow.offer(sample))
+        asyncio.run(shadow.submit(sample))
 
 
 def test_one_runs_one_waits_and_others_are_dropped_and_counted(
@@ -276,7 +278,7 @@ def test_one_runs_one_waits_and_others_are_dropped_and_counted(
         ran.append(1)
         return "an error"
 
-    monkeypatch.setattr(shadow, "_answer", answer)
+    monkeypatch.setattr(shadow, "_replay", answer)
     before = value(client, "kdmri_shadow_dropped_total")
     offered(shadow, lambda: sample, times=5)
     gate.set()
@@ -294,7 +296,7 @@ def test_a_place_is_given_back_however_a_run_ends(
             return "RuntimeError"
         raise EOFError
 
-    monkeypatch.setattr(shadow, "_answer", answer)
+    monkeypatch.setattr(shadow, "_replay", answer)
     for _ in range(4):
         offered(shadow, lambda: sample)
         shadow._thread.submit(int).result(PATIENCE)
@@ -306,7 +308,7 @@ def test_a_sample_that_can_not_be_taken_gives_its_place_back(shadow: Shadow, sam
         raise MemoryError
 
     ran: list[Sample] = []
-    monkeypatch.setattr(shadow, "_answer", lambda sample: ran.append(sample) or "done")
+    monkeypatch.setattr(shadow, "_replay", lambda sample: ran.append(sample) or "done")
     for _ in range(3):
         with pytest.raises(MemoryError):
             offered(shadow, broken)
@@ -319,7 +321,7 @@ def test_what_a_run_fails_of_is_named_and_not_quoted(
     shadowing: TestClient, sample: Sample, kspace_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And the process lives on."""
-    offered(shadowing.app.state.shadow, lambda: sample)
+    offered(shadowing.app.state.service.shadow, lambda: sample)
     caught_up(shadowing)
     written = capsys.readouterr().out
     assert '"error": "AttributeError"' in written
@@ -338,8 +340,8 @@ def compared_again(client: TestClient, kspace_file: Path) -> float:
 def test_a_process_that_dies_is_replaced(shadowing: TestClient, kspace_file: Path) -> None:
     assert compared_again(shadowing, kspace_file) == 1
     spent = value(shadowing, "process_cpu_seconds_total")
-    shadowing.app.state.shadow._process.kill()
-    shadowing.app.state.shadow._process.join()
+    shadowing.app.state.service.shadow._process.kill()
+    shadowing.app.state.service.shadow._process.join()
     # A counter never falls: what an ended process took stays counted.
     assert value(shadowing, "process_cpu_seconds_total") >= spent
     assert compared_again(shadowing, kspace_file) == 0
@@ -350,15 +352,15 @@ def test_a_process_that_dies_is_replaced(shadowing: TestClient, kspace_file: Pat
 def test_memory_of_the_process_is_the_services(shadowing: TestClient, kspace_file: Path) -> None:
     """Its models are as large as the service's own."""
     compared_again(shadowing, kspace_file)
-    assert shadowing.app.state.shadow._process.pid in processes.with_children()
-    alone = processes.Together(lambda: [os.getpid()]).collect()
+    assert shadowing.app.state.service.shadow._process.pid in multiprocess.with_children()
+    alone = multiprocess.ProcessTotals(lambda: [os.getpid()]).collect()
     (memory,) = (m.samples[0].value for m in alone if m.name == "process_resident_memory_bytes")
     assert value(shadowing, "process_resident_memory_bytes") > memory + 100e6
 
 
 @given(st.floats(1, 20))
 def test_the_median_read_off_buckets_is_near_a_speed_up_that_all_runs_have(speedup: float) -> None:
-    edges = telemetry.SPEEDUP
+    edges = metrics.SPEEDUP
     above = next(number for number, edge in enumerate(edges) if edge >= speedup)
     assert (edges[above - 1] + edges[above]) / 2 == pytest.approx(speedup, rel=0.25 if speedup <= 1 else 0.15)
 
@@ -366,7 +368,7 @@ def test_the_median_read_off_buckets_is_near_a_speed_up_that_all_runs_have(speed
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="the system has no class of idle work")
 def test_the_process_has_the_lowest_priority(shadowing: TestClient, kspace_file: Path) -> None:
     compared_again(shadowing, kspace_file)
-    process = shadowing.app.state.shadow._process.pid
+    process = shadowing.app.state.service.shadow._process.pid
     threads = [int(task.name) for task in Path(f"/proc/{process}/task").iterdir()]
     assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_IDLE}
 
@@ -374,8 +376,8 @@ def test_the_process_has_the_lowest_priority(shadowing: TestClient, kspace_file:
 def test_a_service_that_ends_takes_a_stopped_process_along(kspace_file: Path, sample: Sample) -> None:
     with TestClient(create_app(Settings(shadow_rate=1))) as client:
         compared_again(client, kspace_file)
-        shadow = client.app.state.shadow
-        shadow.make_way(True)
+        shadow = client.app.state.service.shadow
+        shadow.pause_for_live_work(True)
         offered(shadow, lambda: sample)
     assert not shadow._process.is_alive()
 
@@ -459,5 +461,5 @@ def test_both_super_resolved_as_figures(client: TestClient) -> None:
 def test_both_names_the_teacher_that_a_student_was_distilled_from(client: TestClient, bundles: list[Bundle]) -> None:
     for bundle in bundles:
         if bundle.manifest.distilled_from:
-            other = client.app.state.models.counterpart(bundle.manifest)
+            other = client.app.state.service.engine.catalogue.counterpart(bundle.manifest)
             assert other.manifest.reference == bundle.manifest.distilled_from

@@ -3,10 +3,11 @@ import json
 from pathlib import Path
 
 import h5py
-import kdmri_service.transports.http.problems
+import kdmri_service.errors
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from kdmri_service.transports.http.problems import STATUS, status_of
 from pydicom.data import get_testdata_file
 
 import kdmri.errors
@@ -88,24 +89,36 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(client: TestClient) -> 
     assert answer.status_code == 413
 
 
-def test_every_error_has_a_status() -> None:
-    def tree(error: type[KdmriError]) -> set[type[KdmriError]]:
-        return {error}.union(*map(tree, error.__subclasses__()))
+def tree(error: type[KdmriError]) -> set[type[KdmriError]]:
+    return {error}.union(*map(tree, error.__subclasses__()))
 
-    project = {
-        e
-        for e in tree(KdmriError)
-        if e.__module__ in (kdmri.errors.__name__, kdmri_service.transports.http.problems.__name__)
-    }
-    assert set(kdmri_service.transports.http.problems.STATUS) == project - {KdmriError}
-    assert all(issubclass(e, UnreadableInput) for e in project if "Unreadable" in e.__name__)
+
+PROJECT = {e for e in tree(KdmriError) if e.__module__ in (kdmri.errors.__name__, kdmri_service.errors.__name__)}
+
+
+@pytest.mark.parametrize("error", PROJECT - {KdmriError}, ids=lambda error: error.__name__)
+def test_every_error_has_a_status_of_its_own_or_of_its_base(error: type[KdmriError]) -> None:
+    nearest = next(base for base in error.__mro__ if base in STATUS)
+    assert nearest is not KdmriError
+    assert status_of(error("expected this, got that")) == STATUS[nearest]
+
+
+def test_the_table_holds_errors_of_the_project_alone() -> None:
+    assert set(STATUS) <= PROJECT
+
+
+def test_an_error_of_a_subclass_has_the_status_of_its_base() -> None:
+    class UnreadableVolume(UnreadableInput):
+        """An error that a later format adds."""
+
+    assert status_of(UnreadableVolume()) == STATUS[UnreadableInput]
 
 
 def test_what_was_not_foreseen_leaks_nothing(client: TestClient, kspace_file: Path, monkeypatch, capsys) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("Doe^John in /secret/path")
 
-    monkeypatch.setattr("kdmri_service.transports.http.encoders.hdf5", broken)
+    monkeypatch.setattr("kdmri.operations.encoding.hdf5", broken)
     answer = client.post("/reconstruct", files={"file": kspace_file.read_bytes()}, headers={"x-request-id": "abc"})
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"

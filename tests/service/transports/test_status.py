@@ -10,14 +10,14 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from kdmri_service.engine.scheduler import Scheduler
-from kdmri_service.observability import observation as telemetry
-from kdmri_service.observability import traces
+from kdmri_service.errors import MissingTraces, Overloaded
+from kdmri_service.observability import metrics, traces
 from kdmri_service.observability.observation import Observation
-from kdmri_service.observability.traces import MissingTraces
-from kdmri_service.transports.http import encoders as wire
-from kdmri_service.transports.http.problems import NotAcceptable, Overloaded
+from kdmri_service.transports.http.negotiation import negotiate
 from kdmri_service.transports.http.upload import media_type
 from prometheus_client.parser import text_string_to_metric_families
+
+from kdmri.errors import NotAcceptable
 
 
 def value(client: TestClient, name: str, **labels: str) -> float:
@@ -114,13 +114,13 @@ def test_log_lines_are_json_with_the_request_id(client: TestClient, capsys: pyte
     ],
 )
 def test_negotiation(accept: str | None, chosen: str) -> None:
-    assert wire.negotiate(accept, ("application/x-hdf5", "image/png", "application/json")) == chosen
+    assert negotiate(accept, None, ("application/x-hdf5", "image/png", "application/json")) == chosen
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/png;q=0", "image/png;q=nonsense"])
 def test_nothing_acceptable(accept: str) -> None:
     with pytest.raises(NotAcceptable, match="expected Accept with one of image/png"):
-        wire.negotiate(accept, ("image/png",))
+        negotiate(accept, None, ("image/png",))
 
 
 def test_media_type_parameters_are_unquoted() -> None:
@@ -141,7 +141,7 @@ def test_the_queue_is_bounded_and_drains() -> None:
         gate.set()
         answers = [await running, await waiting]
         scheduler.close()
-        return answers, telemetry.QUEUE_DEPTH._value.get()
+        return answers, metrics.QUEUE_DEPTH._value.get()
 
     assert asyncio.run(scenario()) == ([True, "second"], 0)
 
