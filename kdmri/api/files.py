@@ -16,7 +16,7 @@ from kdmri.formats.dicom import reader as dicom
 from kdmri.formats.dicom.reader import DicomSeries
 from kdmri.formats.kspace import fastmri
 from kdmri.formats.kspace import reader as kspace
-from kdmri.operations import outputs
+from kdmri.operations.encoding import write_files
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
 """A file or folder by its path, a file's content, or an open binary file that can seek."""
@@ -139,4 +139,4 @@ def _save_dicom(result: Result, path: Path) -> None:
     if not path.suffix:
         path.mkdir(parents=True, exist_ok=True)
         path = path if len(objects) > 1 else path / "0001.dcm"
-    outputs.write_dicom(objects, path)
+    write_files([derived.to_bytes(dataset) for dataset in objects], path)

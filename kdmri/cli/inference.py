@@ -1,6 +1,5 @@
 """The commands reconstruct and super-resolve."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,6 +26,7 @@ def reconstruct(
 ) -> None:
     """Undersampled k-space to images."""
     from kdmri.operations import Reconstruct
+    from kdmri.operations.encoding import write_files
     from kdmri.operations.media_types import FILE_FORMATS
     from kdmri.operations.operation import SourceFile
 
@@ -36,7 +36,7 @@ def reconstruct(
         (result,) = _run(operation, scan, models)
         files = scan.encode([result], media_type)
     target = output or source.with_name(f"{source.name.removesuffix('.h5')}_{role}{suffix}")
-    _write(files, target)
+    write_files(files, target)
     acceleration = result.quality.acceleration
     missing = "the plain image: nothing is missing" if acceleration == 1 else f"acceleration {acceleration:.2f}"
     report(f"{len(result.images.pixels)} slices, {missing}, {result.manifest.reference}", target, scan.notes)
@@ -53,6 +53,7 @@ def super_resolve(
     """Low-resolution MR DICOM to the same images on a finer grid, one file an object."""
     from kdmri.formats.dicom import folder
     from kdmri.operations import SuperResolve
+    from kdmri.operations.encoding import write_files
     from kdmri.operations.media_types import DICOM
     from kdmri.operations.operation import SourceFile
 
@@ -62,7 +63,7 @@ def super_resolve(
         results = _run(operation, series, models)
         files = series.encode(results, DICOM)
     target = output or source.with_name(f"{source.stem}_{scale}x" + (".dcm" if len(files) == 1 else ""))
-    _write(files, target)
+    write_files(files, target)
     report(f"{len(files)} objects, {scale}x, {results[0].manifest.reference}", target, series.notes)
 
 
@@ -74,13 +75,3 @@ def _run(operation: "Operation", source: "Input", models: Path) -> "list[Result]
 
     bundle = choose(load_all(models), operation.task, role=operation.role, model=operation.model)
     return run(source, load_model(bundle))
-
-
-def _write(files: Sequence[bytes], target: Path) -> None:
-    """Write one file to `target`, or several as 0001.dcm and so on to the folder `target`."""
-    if len(files) == 1:
-        target.write_bytes(files[0])
-        return
-    target.mkdir(parents=True, exist_ok=True)
-    for number, content in enumerate(files, start=1):
-        (target / f"{number:04d}.dcm").write_bytes(content)

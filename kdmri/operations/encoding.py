@@ -5,6 +5,7 @@ import json
 import uuid
 import zipfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -101,6 +102,16 @@ def envelope(files: Sequence[bytes], media_type: str) -> tuple[bytes, str]:
     if len(files) != 1:
         raise NotAcceptable(f"{DICOM} holds one object, the answer has {len(files)}: accept {ZIP} or {RELATED}")
     return files[0], media_type
+
+
+def write_files(files: Sequence[bytes], target: Path) -> None:
+    """Write one file to `target`, or several as 0001.dcm and so on to the folder `target`."""
+    if len(files) == 1:
+        target.write_bytes(files[0])
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    for number, content in enumerate(files, start=1):
+        (target / f"{number:04d}.dcm").write_bytes(content)
 
 
 def _zipped(objects: Sequence[bytes]) -> bytes:
