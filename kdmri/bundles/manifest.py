@@ -1,10 +1,12 @@
 """The document of a model folder, manifest.json, and the names of the files beside it."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-Task = Literal["reconstruction", "super-resolution"]
+Task = Annotated[str, Field(pattern=r"^[a-z]+(-[a-z]+)*$")]
+"""Name of a task, such as reconstruction or super-resolution. A task that no operation has is refused by the service;
+this module does not list them, so that a new task needs no change here."""
 Role = Literal["teacher", "student"]
 ROLES: tuple[Role, ...] = ("student", "teacher")
 

@@ -18,6 +18,7 @@ from pydicom import Dataset
 
 from kdmri.bundles.manifest import Manifest, Task
 from kdmri.data.images import Images
+from kdmri.errors import NotAcceptable
 from kdmri.formats import nifti, png
 from kdmri.formats.dicom import derived
 from kdmri.operations import encoding
@@ -131,9 +132,9 @@ class Input(ABC):
         """DICOM headers that give a preview its window; none for other sources."""
         return ()
 
-    @abstractmethod
     def dicom_objects(self, results: Sequence[Result]) -> list[Dataset]:
-        """Return the answer as DICOM objects; `results` holds one for each job."""
+        """Return the answer as DICOM objects; `results` holds one for each job. Raises NotAcceptable if it has none."""
+        raise NotAcceptable("expected a type that is not DICOM: this operation has no DICOM answer")
 
     def figures(self, results: Sequence[Result]) -> dict[str, JsonValue]:
         """Return the figures of an answer by one model; `results` holds one for each job."""

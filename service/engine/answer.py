@@ -7,7 +7,7 @@ from kdmri_service.observability.observation import Observation
 from pydantic import JsonValue
 
 from kdmri.operations import encoding
-from kdmri.operations.operation import BOTH, Input, Job, Result
+from kdmri.operations.operation import BOTH, Input, Job, Operation, Result
 from kdmri.quality import no_reference
 from kdmri.quality.comparison import Comparison, compare
 
@@ -19,8 +19,7 @@ class Answer:
     body: bytes
     content_type: str
     headers: dict[str, str]
-    operation: str
-    """Name of the operation."""
+    operation: type[Operation]
     job: Job
     """The first job, for a replay."""
     result: Result

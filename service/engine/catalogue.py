@@ -148,7 +148,7 @@ def _choose_backend(backend: str, bundles: Sequence[Bundle], *, device: str, thr
     return Choice(**agree("backend", lambda: vars(measure())))
 
 
-def operation_of(manifest: Manifest, operations: Sequence[type[Operation]] = OPERATIONS) -> type[Operation]:
+def operation_of(manifest: Manifest, operations: Sequence[type[Operation]]) -> type[Operation]:
     """Return the operation of a model's task. Raises CorruptBundle if there is none."""
     for operation in operations:
         if operation.task == manifest.task:

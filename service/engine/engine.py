@@ -95,7 +95,7 @@ class Engine:
                 body,
                 content_type,
                 answers.headers(results, observation.role, source.notes),
-                request.operation.name,
+                type(request.operation),
                 source.jobs[0],
                 results[0],
                 role,

@@ -120,10 +120,10 @@ class Shadow:
         if isinstance(outcome, Comparison):
             # If a live request came in between, the measured times contain the time for which the process was stopped.
             timed = epoch == self._scheduler.busy_epoch
-            metrics.record_shadow(sample.operation, outcome, timed=timed)
-            log.info("shadow compared", operation=sample.operation, psnr_db=round(outcome.psnr_db, 2), timed=timed)
+            metrics.record_shadow(sample.operation.name, outcome, timed=timed)
+            log.info("shadow compared", operation=sample.operation.name, psnr_db=round(outcome.psnr_db, 2), timed=timed)
         elif not self._stopping.is_set():
-            log.error("shadow failed", operation=sample.operation, error=outcome)
+            log.error("shadow failed", operation=sample.operation.name, error=outcome)
 
     def _replay(self, sample: Sample) -> Comparison | str:
         connection = self._connection or self._start()

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from functools import partial
 
-from kdmri_service.engine.catalogue import load_warm, operation_of
+from kdmri_service.engine.catalogue import load_warm
 from kdmri_service.observability.observation import Observation
 
 from kdmri.bundles.store import Bundle
 from kdmri.data.images import Images
-from kdmri.operations.operation import Job, Result
+from kdmri.operations.operation import Job, Operation, Result
 from kdmri.quality.comparison import Comparison, compare
 from kdmri.runtime.model import Model
 
@@ -20,7 +20,7 @@ MOST_BYTES = 2**25
 class Sample:
     """The middle slices of a live request, as they were answered, and what is needed to run them again."""
 
-    operation: str
+    operation: type[Operation]
     job: Job
     served_images: Images
     """The slices of `job`, as they were served."""
@@ -30,11 +30,11 @@ class Sample:
     """The model of the other role."""
 
 
-def sample_of(operation: str, job: Job, result: Result, *, served: Bundle, counterpart: Bundle) -> Sample:
+def sample_of(operation: type[Operation], job: Job, result: Result, *, served: Bundle, counterpart: Bundle) -> Sample:
     """Copy the middle slices of a live request.
 
     Args:
-        operation: Name of the operation.
+        operation: The operation of the request.
         job: The live job, whose files are still open.
         result: The result that was served.
         served: The model that served it.
@@ -72,7 +72,7 @@ class Replay:
         images, seconds = {}, {}
         for bundle in (sample.served, sample.counterpart)[:: self._order]:
             role, observation = bundle.manifest.role, Observation()
-            images[role] = sample.job.run(self._model(bundle), observation).pixels
+            images[role] = sample.job.run(self._model(bundle, sample.operation), observation).pixels
             seconds[role] = observation.model_seconds / len(images[role])
         images[sample.served.manifest.role] = sample.served_images.pixels
         return compare(
@@ -82,8 +82,8 @@ class Replay:
             teacher_seconds=seconds["teacher"],
         )
 
-    def _model(self, bundle: Bundle) -> Model:
+    def _model(self, bundle: Bundle, operation: type[Operation]) -> Model:
         reference = bundle.manifest.reference
         if reference not in self._models:
-            self._models[reference] = self._load(bundle, operation_of(bundle.manifest))
+            self._models[reference] = self._load(bundle, operation)
         return self._models[reference]

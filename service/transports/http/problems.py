@@ -6,7 +6,9 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from kdmri_service.errors import Cancelled, MissingTraces, Overloaded, TooLarge, UnsupportedMedia
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -40,6 +42,8 @@ STATUS: dict[type[KdmriError], HTTPStatus] = {
 }
 """Status of each error; an error that is not in the table has the status of its nearest base class that is."""
 RETRY_AFTER_SECONDS = 5
+LONGEST_ECHO = 40
+"""Characters of a parameter's name that an error message repeats."""
 
 
 def status_of(error: BaseException) -> HTTPStatus:
@@ -75,8 +79,8 @@ def install(app: FastAPI) -> None:
         return problem(status_of(error), _kind(error), str(error))
 
     @app.exception_handler(RequestValidationError)
-    async def on_invalid(_: Request, error: RequestValidationError) -> Response:
-        return problem(status_of(error), "invalid-request", _invalid_parameter(error))
+    async def on_invalid(request: Request, error: RequestValidationError) -> Response:
+        return problem(status_of(error), "invalid-request", _invalid_parameter(error, request))
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
@@ -84,9 +88,22 @@ def install(app: FastAPI) -> None:
         return problem(status, "http", f"{request.method} on this address: {status.phrase.lower()}")
 
 
-def _invalid_parameter(error: RequestValidationError) -> str:
+def _invalid_parameter(error: RequestValidationError, request: Request) -> str:
+    """Return what is wrong with the first invalid parameter; one that does not exist gets the list of those that do."""
     first = error.errors()[0]
-    return f"parameter {first['loc'][-1]}: {first['msg']}"
+    name = str(first["loc"][-1])
+    if first["type"] != "extra_forbidden":
+        return f"parameter {name}: {first['msg']}"
+    known = [field for model in _parameter_models(request) for field in model.model_fields]
+    return f"expected parameters {', '.join(known)}, got {name[:LONGEST_ECHO]!r}"
+
+
+def _parameter_models(request: Request) -> list[type[BaseModel]]:
+    """Return the models whose fields are the query parameters of a request's route."""
+    route = request.scope.get("route")
+    fields = route.dependant.query_params if isinstance(route, APIRoute) else []
+    types = (field.field_info.annotation for field in fields)
+    return [model for model in types if isinstance(model, type) and issubclass(model, BaseModel)]
 
 
 def unforeseen(error: Exception) -> Response:

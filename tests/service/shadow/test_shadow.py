@@ -27,6 +27,7 @@ from pydicom.data import get_testdata_file
 from kdmri.bundles.store import Bundle
 from kdmri.data.images import Images
 from kdmri.formats.kspace import fastmri
+from kdmri.operations import Reconstruct, SuperResolve
 from kdmri.operations.operation import Result
 from kdmri.operations.reconstruction import ReconstructionJob
 from kdmri.operations.super_resolution import REPLAY_BYTES_PER_PIXEL, SuperResolutionJob
@@ -112,7 +113,7 @@ def test_slices_run_again_by_the_same_model_come_out_the_same(
     model = models["reconstruction", "student"]
     live = Result(model.manifest, Reconstructor(model).reconstruct(measured), UNKNOWN)
     job = ReconstructionJob(measured)
-    sample = sample_of("reconstruct", job, live, served=bundles[0], counterpart=bundles[1])
+    sample = sample_of(Reconstruct, job, live, served=bundles[0], counterpart=bundles[1])
     assert len(sample.served_images.pixels) == 3
     assert_allclose(sample.job.run(model, Observation()).pixels, sample.served_images.pixels, atol=1e-4)
 
@@ -125,7 +126,7 @@ def test_super_resolved_slices_come_out_the_same(
     images = Images(np.concatenate([phantom(32, 32) * brightness for brightness in (1, 3, 2, 5)]))
     live = Result(model.manifest, SuperResolver(model).super_resolve(images, 2), UNKNOWN)
     job = SuperResolutionJob(images, 2)
-    sample = sample_of("super_resolve", job, live, served=bundles[0], counterpart=bundles[1])
+    sample = sample_of(SuperResolve, job, live, served=bundles[0], counterpart=bundles[1])
     assert len(sample.served_images.pixels) == 2
     assert_allclose(sample.job.run(model, Observation()).pixels, sample.served_images.pixels, atol=1e-5)
 
@@ -149,10 +150,10 @@ def test_the_times_of_both_roles_are_taken_in_the_shadow_and_neither_is_always_f
     pair = {role: Bundle(Path(), models["reconstruction", role].manifest) for role in ("student", "teacher")}
     own, other = pair.pop(answered), *pair.values()
     again, job = Replay(device="cpu", threads=1, backend="onnxruntime"), Slow()
-    monkeypatch.setattr(again, "_model", lambda bundle: models["reconstruction", bundle.manifest.role])
+    monkeypatch.setattr(again, "_model", lambda bundle, _: models["reconstruction", bundle.manifest.role])
     live = Images(ONES.pixels * 2)
     for _ in range(2):
-        found = again(Sample("reconstruct", job, live, own, other))
+        found = again(Sample(Reconstruct, job, live, own, other))
         assert found.speedup == 3
         # What was answered is compared, not what would be answered now.
         assert found.psnr_db < PSNR_CEILING
@@ -162,7 +163,7 @@ def test_the_times_of_both_roles_are_taken_in_the_shadow_and_neither_is_always_f
 @pytest.fixture
 def sample(bundles: list[Bundle]) -> Sample:
     """One that can't be run."""
-    return Sample("reconstruct", ReconstructionJob("Doe^John"), ONES, bundles[0], bundles[1])  # type: ignore[arg-type]
+    return Sample(Reconstruct, ReconstructionJob("Doe^John"), ONES, bundles[0], bundles[1])  # type: ignore[arg-type]
 
 
 def state(shadow: Shadow) -> str:

@@ -52,6 +52,7 @@ CASES = {
     "not DICOM": ("/super-resolve", b"hello" * 100, DICOM, 422, ("DICOM",)),
     "odd scale": ("/super-resolve?scale=3", sample("MR_small.dcm"), DICOM, 400, ("2 or 4", "3")),
     "no number": ("/super-resolve?scale=two", b"", DICOM, 400, ("scale",)),
+    "no such parameter": ("/super-resolve?Scale=4", b"", DICOM, 400, ("role, model, scale", "'Scale'")),
     "no address": ("/nowhere", b"", DICOM, 404, ("not found",)),
 }
 
