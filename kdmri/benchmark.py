@@ -8,19 +8,15 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import TypeVar
 
-import numpy as np
 import torch
-from skimage.data import shepp_logan_phantom
-from skimage.transform import resize
 
 from kdmri.bundles.manifest import ROLES, Task
 from kdmri.bundles.store import choose, load_all
 from kdmri.data.images import Images
 from kdmri.data.kspace import KSpace
-from kdmri.physics.fourier import fft2c, ifft2c
-from kdmri.physics.sampling import centre_lines, random_mask
+from kdmri.phantoms import benchmark_scan, phantom
 from kdmri.runtime import Reconstructor, SuperResolver
-from kdmri.runtime.backends.selection import offered
+from kdmri.runtime.backends.selection import available_backends
 from kdmri.runtime.model import Model, load_model
 
 Run = Callable[[], object]
@@ -66,15 +62,15 @@ def compare(
     """
     bundles = load_all(models)
     cases: list[tuple[Task, str, Callable[[Model], Run]]] = [
-        ("reconstruction", "1 coil, 256 x 256, 4x", partial(_reconstruction, scan(1, 256, 256))),
-        ("reconstruction", "1 coil, 320 x 320, 4x", partial(_reconstruction, scan(1, 320, 320))),
-        ("reconstruction", "15 coils, 640 x 368, 4x", partial(_reconstruction, scan(15, 640, 368))),
+        ("reconstruction", "1 coil, 256 x 256, 4x", partial(_reconstruction, benchmark_scan(1, 256, 256))),
+        ("reconstruction", "1 coil, 320 x 320, 4x", partial(_reconstruction, benchmark_scan(1, 320, 320))),
+        ("reconstruction", "15 coils, 640 x 368, 4x", partial(_reconstruction, benchmark_scan(15, 640, 368))),
         ("super-resolution", "256 x 256, 2x", partial(_super_resolution, Images(phantom(256, 256)))),
     ]
     rows = []
     for task, label, prepared in cases:
         pair = {role: choose(bundles, task, role=role) for role in ROLES}
-        names = backends or offered([bundle.manifest for bundle in pair.values()], CPU)
+        names = backends or available_backends([bundle.manifest for bundle in pair.values()], CPU)
         runs = {
             (name, role): prepared(load_model(bundle, threads=threads, backend=name))
             for name in names
@@ -116,33 +112,3 @@ def _reconstruction(kspace: KSpace, model: Model) -> Run:
 
 def _super_resolution(images: Images, model: Model) -> Run:
     return partial(SuperResolver(model).super_resolve, images, 2)
-
-
-def scan(coils: int, rows: int, columns: int, *, acceleration: float = 4) -> KSpace:
-    """One slice, undersampled by random lines: the Shepp-Logan head seen by coils of smooth random sensitivities.
-
-    Noise has a standard deviation of 0.001 in both parts of a sample, the head a maximum of about 1.
-    """
-    rng = np.random.default_rng(0)
-    lines = random_mask(columns, acceleration, centre_lines(columns, acceleration), rng)
-    image = torch.from_numpy(phantom(rows, columns))[0].to(torch.complex64)
-    maps = torch.ones((1, rows, columns), dtype=torch.complex64)
-    if coils > 1:
-        waves = torch.zeros((coils, rows, columns), dtype=torch.complex64)
-        middle = waves[:, rows // 2 - 1 : rows // 2 + 2, columns // 2 - 1 : columns // 2 + 2]
-        middle.copy_(torch.from_numpy(_normal(rng, (coils, 3, 3))))
-        maps = ifft2c(waves)
-        maps = maps / torch.linalg.vector_norm(maps, dim=0)
-    samples = fft2c(maps * image).numpy() + 1e-3 * _normal(rng, (coils, rows, columns))
-    return KSpace((samples * lines)[None], np.broadcast_to(lines, (1, rows, columns)), (rows, columns))
-
-
-def phantom(rows: int, columns: int) -> np.ndarray:
-    """The Shepp-Logan head, (1, rows, columns)."""
-    return resize(shepp_logan_phantom(), (rows, columns), anti_aliasing=True).astype(np.float32)[None]
-
-
-def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    real, imaginary = rng.standard_normal((2, *shape), dtype=np.float32)
-    complex_valued: np.ndarray = real + 1j * imaginary
-    return complex_valued

@@ -20,7 +20,7 @@ from kdmri.operations.media_types import BINARY, DICOM, HDF5, JSON, PNG, ZIP
 from kdmri.operations.operation import Input, Job, Limits, Operation, Result, SourceFile
 from kdmri.quality import no_reference
 from kdmri.quality.no_reference import Quality
-from kdmri.runtime import Reconstructor, alike
+from kdmri.runtime import Reconstructor, batch_key
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, untimed
 
@@ -37,7 +37,7 @@ class ReconstructionJob(Job):
 
     @property
     def batch_key(self) -> Hashable | None:
-        return alike(self.kspace)
+        return batch_key(self.kspace)
 
     @property
     def slices(self) -> int:

@@ -1,18 +1,22 @@
-"""Receive coils: compression to few virtual ones, sensitivities from the calibration region, expand and combine."""
+"""Receive coils: what each coil sees of an image (S), its adjoint, and compression to few virtual coils."""
 
 import torch
-from jaxtyping import Bool, Complex, Float
-from numpy import ndarray
+from jaxtyping import Complex
 from torch import Tensor
-
-from kdmri.physics.fourier import ifft2c
 
 Image = Complex[Tensor, "batch row column"]
 CoilImages = Complex[Tensor, "batch coil row column"]
 
+ENERGY = 0.999
+"""Share of the calibration samples' energy that virtual coils keep.
+
+On 16-coil raw data at 4x and 8x this costs 0.06 to 0.15 dB against all coils, with two thirds of their number; on 32
+coils and few central lines it gains 2 dB (docs/formats.md).
+"""
+
 
 def expand(image: Image, sensitivities: CoilImages) -> CoilImages:
-    """S: what each coil sees of an image."""
+    """S x: the image as each coil sees it."""
     return sensitivities * image.unsqueeze(1)
 
 
@@ -21,190 +25,34 @@ def combine(coil_images: CoilImages, sensitivities: CoilImages) -> Image:
     return (sensitivities.conj() * coil_images).sum(dim=1)
 
 
-ENERGY = 0.999
-"""Share of the calibration samples' energy that virtual coils keep. On 16-coil raw data at 4x and 8x this costs 0.06 to
-0.15 dB against all coils, with two thirds of their number; on 32 coils and few central lines it gains 2 dB
-(docs/formats.md)."""
-
-
-def compression(
+def compression_matrix(
     kspace: Complex[Tensor, "slice coil row column"], *, energy: float = ENERGY, coils: int | None = None
 ) -> Complex[Tensor, "virtual coil"]:
-    """Orthonormal rows that keep the given share of the samples' energy in as few virtual coils as possible.
+    """Compute the matrix that compresses coils to virtual ones: principal components (Buehrer et al. 2007).
 
-    The principal components of the samples over all slices (Buehrer et al. 2007). Of the calibration region alone fewer
-    are needed than of the whole of k-space: it has more signal and less noise. `coils` asks for that many virtual coils
-    instead, whatever they keep; there are never more than receive coils. Raises ValueError unless 0 < energy <= 1.
+    The calibration region alone needs fewer virtual coils than the whole of k-space: it has more signal, less noise.
+
+    Args:
+        kspace: samples over which the components are computed, of all slices together.
+        energy: share of the samples' energy to keep, in as few virtual coils as possible.
+        coils: number of virtual coils instead, whatever energy they keep; at most as many as there are coils.
+
+    Returns:
+        Orthonormal rows, the strongest component first.
+
+    Raises:
+        ValueError: `energy` is not in (0, 1].
     """
     if not 0 < energy <= 1:
         raise ValueError(f"expected a share of energy in (0, 1], got {energy}")
     samples = kspace.transpose(0, 1).flatten(1)
     values, vectors = torch.linalg.eigh(samples @ samples.mH)
+    # eigh sorts upwards, and rounding may leave small negative eigenvalues of a matrix that has none.
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
-    kept = coils or int((values.cumsum(0) < energy * values.sum()).sum()) + 1
-    return vectors[:, : min(kept, kspace.shape[1])].mH
+    count = coils or int((values.cumsum(0) < energy * values.sum()).sum()) + 1
+    return vectors[:, : min(count, kspace.shape[1])].mH
 
 
-def compress(kspace: CoilImages, virtual: Complex[Tensor, "virtual coil"]) -> CoilImages:
-    """Samples of the virtual coils that `compression` found."""
-    return torch.einsum("vc,bcij->bvij", virtual, kspace)
-
-
-def sensitivities(
-    kspace: CoilImages, region: tuple[slice, slice], *, kernel: int = 4, threshold: float = 0.01, iterations: int = 15
-) -> CoilImages:
-    """Sensitivities from the fully sampled centre of k-space, sum |S|^2 = 1, phase relative to all coils.
-
-    ESPIRiT (Uecker et al. 2014) with one set of maps: patches of the calibration region span a signal space; its
-    projector, a convolution in k-space, is a coil-by-coil matrix at each pixel, and S its dominant eigenvector.
-
-    Args:
-        kspace: centred; only the samples in `region`, and of those the 24 x 24 nearest the centre, are read.
-        region: rows and columns of the fully sampled centre, see `sampling.calibration_region`.
-        kernel: patch size, smaller where the region is narrow.
-        threshold: share of the largest singular value below which a direction is noise. On raw data at 4x, smaller
-            ones gain up to 0.3 dB where the calibration is clean, and let ghosts through where it is noisy; 0.03 with
-            patches of 6 loses 0.4 to 0.9 dB, without a sampled centre 6 dB (docs/decisions/0004).
-        iterations: of the power method that finds the eigenvector. It starts from low-resolution coil images, which
-            are close to it.
-    """
-    if kspace.shape[1] == 1:
-        return torch.ones_like(kspace)
-    shape = (kspace.shape[-2], kspace.shape[-1])
-    rows, columns = central(region, shape)
-    size = _patch(rows, kernel), _patch(columns, kernel)
-    coarse = (min(shape[0], GRID), min(shape[1], GRID))
-    maps = []
-    for samples in kspace:
-        calibration = samples[:, rows, columns]
-        operator = _coil_operator(_signal_space(calibration, size, threshold), coarse)
-        images = ifft2c(
-            _embedded(calibration * _taper((rows, columns), samples.device), (rows, columns), shape, coarse)
-        )
-        vector = _unit(images)
-        for _ in range(iterations):
-            vector = _unit((operator * vector).sum(dim=1))
-        # An eigenvector's phase is arbitrary: relative to the coils' strongest combination it is as smooth as theirs.
-        reference = (vector.conj() * _principal(images)).sum(dim=0)
-        maps.append(_interpolated(vector * torch.exp(1j * reference.angle()), shape))
-    return torch.stack(maps)
-
-
-def _patch(extent: slice, kernel: int) -> int:
-    """The patch's size along an axis: `kernel`, or less in a narrow region, so that at least two patches fit."""
-    return max(1, min(kernel, extent.stop - extent.start - 1))
-
-
-GRID = 64
-"""Eigenvectors are computed at this many rows and columns at most, and interpolated between them. With patches of 4 x 4
-the operator is a sum of waves of up to three periods over the field of view, so that a period has 21 points or more.
-Against eigenvectors at every pixel images of raw files at 4x and 8x change by 0.02 dB at most (docs/decisions/0004)."""
-
-CALIBRATION_SIZE = 24
-"""More samples cost time and, for maps this smooth, add nothing (BART's ecalib takes as many)."""
-
-
-def _signal_space(
-    calibration: Complex[Tensor, "coil r c"], size: tuple[int, int], threshold: float
-) -> Complex[Tensor, "direction coil y x"]:
-    """Orthonormal directions that patches of the calibration region are combinations of."""
-    patches = calibration.unfold(1, size[0], 1).unfold(2, size[1], 1)
-    matrix = patches.permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
-    # The right singular vectors, as eigenvectors of the Gram matrix: in an eighth of the SVD's time.
-    powers, directions = torch.linalg.eigh(matrix.mH @ matrix)
-    return directions.mH[powers > threshold**2 * powers[-1]].unflatten(1, (len(calibration), *size))
-
-
-def _coil_operator(
-    directions: Complex[Tensor, "direction coil y x"], shape: tuple[int, int]
-) -> Complex[Tensor, "coil coil row column"]:
-    """The projector onto the signal space as a matrix at each pixel: eigenvalue 1 belongs to the sensitivities."""
-    size = directions.shape[-2:]
-    # A product of two kernels spans twice their size: sampled so densely it is known everywhere.
-    dense = (2 * size[0], 2 * size[1])
-    transformed = torch.fft.ifft2(directions, s=dense, norm="forward")
-    lags = torch.fft.fft2(torch.einsum("jcyx,jdyx->cdyx", transformed, transformed.conj()), norm="forward")
-    padded = torch.zeros(*lags.shape[:2], *shape, dtype=lags.dtype, device=lags.device)
-    for y in (slice(0, size[0]), slice(1 - size[0], None)) if size[0] > 1 else (slice(0, 1),):
-        for x in (slice(0, size[1]), slice(1 - size[1], None)) if size[1] > 1 else (slice(0, 1),):
-            padded[..., y, x] = lags[..., y, x]
-    return torch.fft.fftshift(torch.fft.ifft2(padded, norm="forward"), dim=(-2, -1)) / (size[0] * size[1])
-
-
-def _embedded(
-    calibration: Complex[Tensor, "coil r c"],
-    region: tuple[slice, slice],
-    shape: tuple[int, int],
-    coarse: tuple[int, int],
-) -> Complex[Tensor, "coil row column"]:
-    """K-space of a coarser grid over the same field of view: zero but for a region near the centre of `shape`."""
-    kspace = torch.zeros((len(calibration), *coarse), dtype=calibration.dtype, device=calibration.device)
-    top, left = (extent.start - fine // 2 + few // 2 for extent, fine, few in zip(region, shape, coarse, strict=True))
-    kspace[:, top : top + calibration.shape[1], left : left + calibration.shape[2]] = calibration
-    return kspace
-
-
-def _interpolated(maps: Complex[Tensor, "coil r c"], shape: tuple[int, int]) -> Complex[Tensor, "coil row column"]:
-    """Unit vectors at each pixel of a grid as fine as `shape` or finer, by cubic convolution (Keys 1981), periodic."""
-    if maps.shape[1:] == shape:
-        return maps
-    down, along = (_cubic(fine, few, maps.device) for fine, few in zip(shape, maps.shape[1:], strict=True))
-    wide = maps @ along.to(maps.dtype).T
-    # Real and imaginary parts side by side: one matrix product with real weights, its result already in order.
-    planes = (down @ torch.view_as_real(wide).flatten(-2)).unflatten(-1, (shape[1], 2))
-    power = planes.square().sum(dim=0).sum(dim=-1, keepdim=True)
-    return torch.view_as_complex(planes * power.clamp(min=1e-12).rsqrt())
-
-
-def _cubic(fine: int, few: int, device: torch.device) -> Float[Tensor, "fine few"]:
-    """Weights of `few` periodic points over the field of view for each of `fine`; the centres n // 2 coincide."""
-    place = (torch.arange(fine, device=device) - fine // 2) * (few / fine) + few // 2
-    before = place.floor()
-    t = place - before
-    taps = [(-t + 2 * t**2 - t**3) / 2, 1 - (5 * t**2 - 3 * t**3) / 2]
-    taps += [(t + 4 * t**2 - 3 * t**3) / 2, (t**3 - t**2) / 2]
-    columns = (before.long()[:, None] + torch.arange(-1, 3, device=device)) % few
-    return torch.zeros(fine, few, device=device).scatter_add_(1, columns, torch.stack(taps, dim=1))
-
-
-def _principal(images: Complex[Tensor, "coil row column"]) -> Complex[Tensor, "coil 1 1"]:
-    """The coil combination with the most energy: a phase reference without the zeros that any one coil has."""
-    return compression(images[None], coils=1).conj()[0][:, None, None]
-
-
-def _unit(images: Complex[Tensor, "coil row column"]) -> Complex[Tensor, "coil row column"]:
-    """Vectors over the coils at unit length; where there is nothing, all coils alike."""
-    # As pairs of real numbers: reducing complex ones along the first axis takes ten times as long.
-    parts = torch.view_as_real(images)
-    largest = parts.abs().amax(dim=(0, -1))[..., None]
-    scaled = parts / torch.where(largest > 0, largest, 1)
-    power = scaled.square().sum(dim=(0, -1))[..., None]
-    unit = torch.view_as_complex(scaled * power.clamp(min=torch.finfo(power.dtype).tiny).rsqrt())
-    return torch.where(power[..., 0] > 0, unit, len(images) ** -0.5)
-
-
-def central(region: tuple[slice, slice], shape: tuple[int, int]) -> tuple[slice, slice]:
-    """The part of a region, at most 24 x 24 samples, that is nearest the centre of k-space of this shape."""
-    rows, columns = (_nearest(extent, length // 2) for extent, length in zip(region, shape, strict=True))
-    return rows, columns
-
-
-def _nearest(extent: slice, centre: int) -> slice:
-    size = min(CALIBRATION_SIZE, extent.stop - extent.start)
-    # A scan with partial Fourier has all of its region on one side.
-    start = min(max(centre - size // 2, extent.start), extent.stop - size)
-    return slice(start, start + size)
-
-
-def _taper(region: tuple[slice, slice], device: torch.device) -> Tensor:
-    """A Hann window over the calibration region, against Gibbs ringing of the low-resolution images."""
-
-    def window(extent: slice) -> Tensor:
-        return torch.hann_window(extent.stop - extent.start + 2, periodic=False, device=device)[1:-1]
-
-    return window(region[0])[:, None] * window(region[1])
-
-
-def calibrated(mask: Bool[ndarray, "row column"], region: tuple[slice, slice]) -> bool:
-    """Whether the fully sampled centre is wide enough (4 samples each way) to estimate sensitivities from."""
-    return all(extent.stop - extent.start >= min(4, size) for extent, size in zip(region, mask.shape, strict=True))
+def compress(kspace: CoilImages, matrix: Complex[Tensor, "virtual coil"]) -> CoilImages:
+    """Compute the samples of virtual coils by the matrix of `compression_matrix`."""
+    return torch.einsum("vc,bcij->bvij", matrix, kspace)

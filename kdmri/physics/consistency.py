@@ -7,18 +7,19 @@ import torch
 from torch import Tensor, nn
 
 ITERATIONS = 3
-"""Conjugate-gradient iterations where there are several coils; a sparse fit follows and makes up for the rest, and more
-would fit the noise (docs/decisions/0003)."""
+"""Conjugate-gradient iterations for several coils. More would fit the noise, and the sparse fit that follows makes up
+for the rest (docs/decisions/0003)."""
 
 
 def fft_order(mask: Tensor) -> Tensor:
-    """A sampling mask as `normal` takes it: in the FFT's own order, so that no step has to shift anything.
+    """Convert a centred sampling mask to the FFT's own order, as `normal` needs it, so that no step shifts anything.
 
     Args:
         mask: real (batch or 1, 1, row, column), centred, 1 where measured.
 
-    Returns (batch or 1, row, column). Where whole lines were measured, the transform along them cancels out of A^H A:
-    then there is one row, and only columns are transformed.
+    Returns:
+        Mask (batch or 1, row, column). If only whole lines were measured, the transform along them cancels out of
+        A^H A: the mask then has one row, and only columns are transformed.
     """
     mask = mask[:, 0]
     if bool((mask == mask[..., :1, :]).all()):
@@ -35,11 +36,11 @@ class DataConsistency(nn.Module):
     """
 
     def forward(self, image: Tensor, zero_filled: Tensor, mask: Tensor, sensitivities: Tensor, step: Tensor) -> Tensor:
-        """One step towards the measurement.
+        """Take one step towards the measurement.
 
         Args:
             image: complex (batch, row, column).
-            zero_filled: A^H y, all that the step has to know of the measurement y; complex (batch, row, column).
+            zero_filled: A^H y, which is all that the step needs of the measurement y; complex (batch, row, column).
             mask: of `fft_order`.
             sensitivities: complex (batch or 1, coil, row, column) with sum |S|^2 = 1; ones for one coil.
             step: real scalar, lambda.
@@ -53,8 +54,8 @@ class DataConsistency(nn.Module):
 def normal(image: Tensor, mask: Tensor, sensitivities: Tensor) -> Tensor:
     """A^H A x: what the measurement would see of an image, zero-filled; shapes as in DataConsistency.
 
-    Coil after coil: one coil's image stays in the processor's cache and takes no new memory, which all of them at once
-    would and which takes longer than the sums (docs/decisions/0003).
+    The sum goes coil after coil: one coil's image stays in the processor's cache and needs no new memory. All coils at
+    once would, and allocating it takes longer than the sums (docs/decisions/0003).
     """
     axes = [-1] if mask.shape[-2] == 1 else [-2, -1]
     if sensitivities.shape[1] == 1:
@@ -63,20 +64,20 @@ def normal(image: Tensor, mask: Tensor, sensitivities: Tensor) -> Tensor:
     total = torch.zeros_like(image)
     for coil in range(sensitivities.shape[1]):
         seen = sensitivities[:, coil]
-        # Any pair of norms will do, as the two transforms come together.
+        # The norms of the two transforms cancel, so that any pair of inverse norms will do.
         kspace = torch.fft.fftn(seen * image, dim=axes).mul_(mask)
         total.addcmul_(seen.conj(), torch.fft.ifftn(kspace, dim=axes))
     return total
 
 
 def _solve(gradient: Tensor, mask: Tensor, sensitivities: Tensor, iterations: int = ITERATIONS) -> Tensor:
-    """Conjugate gradients for A^H A d = gradient, from d = 0, every image of the batch for itself."""
+    """Solve A^H A d = gradient by conjugate gradients from d = 0, every image of the batch on its own."""
     solution = torch.zeros_like(gradient)
     residual, direction = gradient, gradient
     power = _power(residual)
     for _ in range(iterations):
         image = normal(direction, mask, sensitivities)
-        # |A p|^2; the floor lets an image that agrees already with its measurement stay as it is.
+        # |A p|^2. The floor keeps the step finite for an image that already agrees with its measurement.
         curvature = (direction.conj() * image).real.sum(dim=[-2, -1], keepdim=True).clamp(min=1e-20)
         length = power / curvature
         solution = solution + length * direction
@@ -88,5 +89,5 @@ def _solve(gradient: Tensor, mask: Tensor, sensitivities: Tensor, iterations: in
 
 
 def _power(image: Tensor) -> Tensor:
-    """|x|^2 of every image."""
+    """Sum of |x|^2 over every image."""
     return torch.view_as_real(image).square().sum(dim=[-3, -2, -1]).view(-1, 1, 1)

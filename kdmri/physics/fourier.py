@@ -17,8 +17,22 @@ def ifft2c(kspace: Complex[Tensor, "*batch row column"]) -> Complex[Tensor, "*ba
     return torch.fft.fftshift(torch.fft.ifft2(torch.fft.ifftshift(kspace, dim=AXES), norm="ortho"), dim=AXES)
 
 
+def fftc(image: Complex[Tensor, "*shape"], axis: int) -> Complex[Tensor, "*shape"]:
+    """Image to k-space along one axis, in the convention of `fft2c`."""
+    return torch.fft.fftshift(torch.fft.fft(torch.fft.ifftshift(image, axis), dim=axis, norm="ortho"), axis)
+
+
+def ifftc(kspace: Complex[Tensor, "*shape"], axis: int) -> Complex[Tensor, "*shape"]:
+    """K-space to image along one axis: the adjoint, and so the inverse, of `fftc`."""
+    return torch.fft.fftshift(torch.fft.ifft(torch.fft.ifftshift(kspace, axis), dim=axis, norm="ortho"), axis)
+
+
 def centre_crop(array: Shaped[Tensor, "*batch row column"], shape: tuple[int, int]) -> Shaped[Tensor, "*batch r c"]:
-    """The part of `shape` around the centre n // 2. Raises ValueError where `shape` is larger than the array."""
+    """Return the part of `shape` (rows, columns) around the centre n // 2.
+
+    Raises:
+        ValueError: `shape` is larger than the array.
+    """
     rows, columns = array.shape[-2:]
     if shape[0] > rows or shape[1] > columns:
         raise ValueError(f"expected a crop within {rows} x {columns}, got {shape[0]} x {shape[1]}")

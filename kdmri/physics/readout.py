@@ -1,35 +1,27 @@
-"""The readout: scanners sample it more densely than asked, which widens the field of view and is then cut away."""
+"""Readout oversampling: scanners sample the readout more densely than requested, which widens the field of view.
 
-from dataclasses import replace
+The wanted field of view is the centre of the wider one, so that the rest is removed before anything else is computed.
+"""
 
-import numpy as np
-import torch
+from jaxtyping import Complex
 from torch import Tensor
 
-from kdmri.data.kspace import KSpace
+from kdmri.physics.fourier import fftc, ifftc
 
 ROW = -2
+"""Axis of the readout."""
 
 
-def remove_oversampling(kspace: KSpace) -> KSpace:
-    """`kspace` of the wanted rows only, so that what follows works on fewer: the same image after `image_shape`'s crop.
+def crop_readout(
+    samples: Complex[Tensor, "*batch row column"], rows: int
+) -> Complex[Tensor, "*batch wanted_row column"]:
+    """Return k-space of the centre `rows` of the image, as `fourier.centre_crop` cuts them.
 
-    It comes back as it is where there is nothing to remove, or where sampling varies along the readout: then there
-    is no whole readout to transform.
+    Args:
+        samples: k-space; every readout is sampled completely or not at all, or else the crop would mix in gaps.
+        rows: wanted number of rows, at most as many as `samples` has.
     """
-    rows, wanted = kspace.samples.shape[ROW], kspace.image_shape[0]
-    if wanted >= rows or (kspace.mask != kspace.mask[:, :1]).any():
-        return kspace
-    samples = np.stack([_cropped(torch.from_numpy(coils), wanted).numpy() for coils in kspace.samples])
-    calibration = kspace.calibration and remove_oversampling(kspace.calibration)
-    return replace(kspace, samples=samples, mask=kspace.mask[:, :wanted], calibration=calibration)
-
-
-def _cropped(samples: Tensor, wanted: int) -> Tensor:
-    """The image along the rows, cropped around the centre n // 2 as `fourier.centre_crop` does, in k-space again."""
-    rows = samples.shape[ROW]
-    start = rows // 2 - wanted // 2
-    image = torch.fft.fftshift(torch.fft.ifft(torch.fft.ifftshift(samples, ROW), dim=ROW, norm="ortho"), ROW)
-    cropped = torch.fft.ifftshift(image[..., start : start + wanted, :], ROW)
-    narrowed: Tensor = torch.fft.fftshift(torch.fft.fft(cropped, dim=ROW, norm="ortho"), ROW)
-    return narrowed
+    whole = samples.shape[ROW]
+    start = whole // 2 - rows // 2
+    cropped: Tensor = fftc(ifftc(samples, ROW)[..., start : start + rows, :], ROW)
+    return cropped

@@ -7,20 +7,17 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from kdmri.bundles.manifest import Manifest
 from kdmri.data.images import Images
 from kdmri.data.kspace import Scan
 from kdmri.physics.fourier import fft2c
+from kdmri.physics.noise import noise_deviation
 from kdmri.physics.resampling import downsample
 from kdmri.physics.scaling import intensity_scale
 
-EDGE = 0.05
-"""Share of the readout at either end that noise is read from: next to no signal is left there."""
-NORMAL_MEDIAN = 0.6745
-"""The median of |x| for a standard normal x."""
 FAR = 8.0
 """Octaves: what lies further from the training data than this is as foreign as can be."""
 TOLERANCE = 0.25
@@ -54,7 +51,7 @@ def of_reconstruction(images: Images, kspace: Scan) -> Quality:
     (samples,) = kspace.select(slice(middle, middle + 1)).samples
     magnitude = torch.from_numpy(images.pixels)
     scale = intensity_scale(magnitude)
-    deviation = noise(torch.from_numpy(samples)) / float(scale[middle])
+    deviation = noise_deviation(torch.from_numpy(samples)) / float(scale[middle])
     return Quality(images.residual or 0.0, deviation, *statistics(magnitude / scale), kspace.acceleration, columns)
 
 
@@ -65,28 +62,9 @@ def of_super_resolution(images: Images, source: Images, scale: int) -> Quality:
     residual = float(torch.linalg.vector_norm(departure)) / (float(torch.linalg.vector_norm(coarse)) or 1)
     middle = len(coarse) // 2
     one = coarse[middle : middle + 1]
-    deviation = noise(fft2c(one.to(torch.complex64))) / float(intensity_scale(one))
+    deviation = noise_deviation(fft2c(one.to(torch.complex64))) / float(intensity_scale(one))
     magnitude = torch.from_numpy(images.pixels).abs()
     return Quality(residual, deviation, *statistics(magnitude / intensity_scale(magnitude)))
-
-
-def noise(samples: Complex[Tensor, "coil row column"]) -> float:
-    """Standard deviation of complex Gaussian noise, by the median of what the corners of k-space hold.
-
-    Corners: the ends of the readout (the rows) on lines of the outer half, where even sharp edges leave little signal.
-    Zeros are left out: lines that were not measured, parts of a readout that were filled in. 0 where nothing is left.
-    """
-    held = (samples != 0).any(dim=-1).any(dim=0).cpu().nonzero().flatten()
-    if len(held) == 0:
-        return 0.0
-    first, last = int(held[0]), int(held[-1]) + 1
-    rows = max(1, round(EDGE * (last - first)))
-    ends = torch.cat([samples[:, first : first + rows], samples[:, last - rows : last]], dim=1)
-    quarter = ends.shape[-1] // 4
-    corners = torch.cat([ends[..., :quarter], ends[..., -quarter:]], dim=-1)
-    found = corners[corners != 0]
-    found = found if len(found) else ends[ends != 0]
-    return float(torch.view_as_real(found).abs().median()) / NORMAL_MEDIAN
 
 
 def statistics(relative: Float[Tensor, "slice row column"]) -> tuple[float, float]:

@@ -16,7 +16,7 @@ AT_MOST = 2**30
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def together(device: torch.device, *, samples: int, pixels: int) -> int:
+def slices_per_batch(device: torch.device, *, samples: int, pixels: int) -> int:
     """How many slices of so many samples (in all coils) and pixels to take at a time, at least one."""
     room = SHARE * free(device)
     if device.type == "cpu":

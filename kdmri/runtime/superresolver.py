@@ -12,7 +12,7 @@ from kdmri.errors import InvalidRequest
 from kdmri.physics.consistency import fft_order
 from kdmri.physics.resampling import as_complex, measured_band, upsample
 from kdmri.physics.scaling import intensity_scale
-from kdmri.runtime.memory import together
+from kdmri.runtime.memory import slices_per_batch
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, untimed
 
@@ -34,7 +34,7 @@ class SuperResolver:
             raise InvalidRequest(f"expected scale {' or '.join(map(str, offered))}, got {scale}")
         pixels = torch.from_numpy(images.pixels)
         fine = pixels[0].numel() * scale**2
-        size = together(self.model.device, samples=fine, pixels=fine)
+        size = slices_per_batch(self.model.device, samples=fine, pixels=fine)
         parts = []
         for batch in pixels.split(size):
             finer = self._finer(batch.to(self.model.device), scale, stage)

@@ -15,7 +15,7 @@ from kdmri.bundles.store import Bundle, choose, load_all
 from kdmri.errors import CorruptBundle, InvalidRequest, UnknownModel
 from kdmri.operations import OPERATIONS, Operation
 from kdmri.operations.operation import BOTH
-from kdmri.runtime.backends.selection import ONNXRUNTIME, TENSORRT, Choice, fastest, unusable
+from kdmri.runtime.backends.selection import ONNXRUNTIME, TENSORRT, Choice, choose_fastest, why_unavailable
 from kdmri.runtime.model import Model, load_model
 
 log = structlog.get_logger()
@@ -120,7 +120,7 @@ def load_catalogue(
         InvalidRequest: This machine does not offer the back end.
     """
     bundles = load_all(folder)
-    if device != "cpu" and (reason := unusable(ONNXRUNTIME, torch.device(device), bundles[:1])):
+    if device != "cpu" and (reason := why_unavailable(ONNXRUNTIME, torch.device(device), bundles[:1])):
         log.warning("the processor takes the device's place", device=device, reason=reason)
         device = "cpu"
     choice = _choose_backend(backend, bundles, device=device, threads=threads)
@@ -139,12 +139,12 @@ def load_catalogue(
 
 def _choose_backend(backend: str, bundles: Sequence[Bundle], *, device: str, threads: int) -> Choice:
     """Choose one back end for all models and all workers, so that their times can be compared."""
-    if backend == TENSORRT and (reason := unusable(TENSORRT, torch.device(device), bundles)):
+    if backend == TENSORRT and (reason := why_unavailable(TENSORRT, torch.device(device), bundles)):
         log.warning("another back end takes TensorRT's place", reason=reason)
         backend = AUTO
     if backend != AUTO:
         return Choice(backend, "set by KDMRI_BACKEND")
-    measure = partial(fastest, bundles, device=torch.device(device), threads=threads)
+    measure = partial(choose_fastest, bundles, device=torch.device(device), threads=threads)
     return Choice(**agree("backend", lambda: vars(measure())))
 
 

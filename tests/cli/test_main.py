@@ -13,8 +13,8 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from kdmri.formats.kspace import fastmri
+from kdmri.phantoms import phantom, scan
 from tests.formats.kspace.mrd_files import MrdFile
-from tests.scans import phantom, scan
 
 KDMRI = Path(sys.executable).with_name("kdmri")
 MR = Path(get_testdata_file("MR_small.dcm"))

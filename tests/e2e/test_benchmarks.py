@@ -9,9 +9,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kdmri.bundles.store import Bundle, choose
+from kdmri.phantoms import phantom, scan
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import load_model
-from tests.scans import phantom, scan
 from tools.benchmarks import eager
 
 ROOT = Path(__file__).parents[2]

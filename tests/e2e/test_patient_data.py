@@ -12,11 +12,11 @@ import pydicom.data
 import pytest
 
 from kdmri.bundles.store import Bundle
+from kdmri.phantoms import phantom, scan
 from tests.e2e import quick_models
 from tests.e2e.serving import PATIENCE, Service, serving
 from tests.formats.kspace import test_description as description
 from tests.formats.kspace.mrd_files import MrdFile
-from tests.scans import phantom, scan
 
 INSTALLED = Path(pydicom.data.__file__).parent
 IDENTIFYING = ("PN", "UI", "LO", "SH", "ST", "LT", "UC", "UT")

@@ -16,8 +16,8 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from kdmri.formats.kspace import fastmri
+from kdmri.phantoms import phantom, scan
 from tests.e2e.serving import KDMRI, PATIENCE, serving, until
-from tests.scans import phantom, scan
 
 
 def test_the_main_job(tmp_path: Path) -> None:

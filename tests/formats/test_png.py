@@ -16,7 +16,7 @@ from pydicom.data import get_testdata_file
 from kdmri.data.images import Images
 from kdmri.formats import nifti, png
 from kdmri.formats.dicom import reader as dicom
-from tests.scans import phantom
+from kdmri.phantoms import phantom
 
 
 def rendered(pixels: ndarray) -> ndarray:

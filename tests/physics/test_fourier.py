@@ -1,30 +1,34 @@
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from kdmri.physics.fourier import centre_crop, fft2c, ifft2c
+from kdmri.physics.fourier import centre_crop, fft2c, fftc, ifft2c, ifftc
+from tests.laws.adjointness import assert_adjoint, draw
 
 sizes = st.tuples(st.integers(1, 33), st.integers(1, 33))
 
 
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, dtype=torch.complex128, generator=torch.Generator().manual_seed(seed))
-
-
 @given(sizes)
 def test_inverse(shape: tuple[int, int]) -> None:
-    image = noise(2, *shape)
+    image = draw(2, *shape)
     assert_allclose(ifft2c(fft2c(image)), image, atol=1e-12)
 
 
 @given(sizes)
 def test_adjoint(shape: tuple[int, int]) -> None:
-    x, y = noise(*shape), noise(*shape, seed=1)
-    assert_allclose(
-        torch.vdot(y.flatten(), fft2c(x).flatten()), torch.vdot(ifft2c(y).flatten(), x.flatten()), atol=1e-10
-    )
+    assert_adjoint(fft2c, ifft2c, domain=draw(*shape), range_=draw(*shape, seed=1))
+
+
+@given(sizes, st.sampled_from([-2, -1]))
+def test_one_axis_is_inverse_adjoint_and_half_of_two(shape: tuple[int, int], axis: int) -> None:
+    image = draw(2, *shape)
+    assert_adjoint(partial(fftc, axis=axis), partial(ifftc, axis=axis), domain=image, range_=draw(2, *shape, seed=1))
+    assert_allclose(ifftc(fftc(image, axis), axis), image, atol=1e-12)
+    assert_allclose(fftc(fftc(image, -1), -2), fft2c(image), atol=1e-12)
 
 
 @given(sizes)

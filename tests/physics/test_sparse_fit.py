@@ -6,12 +6,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from kdmri.data.kspace import KSpace
+from kdmri.phantoms import phantom, ring_of_coils, scan
 from kdmri.physics import sparse_fit as sparsity
-from kdmri.physics.coils import combine, expand
-from kdmri.physics.consistency import fft_order
-from kdmri.physics.fourier import fft2c, ifft2c
-from kdmri.physics.sparse_fit import KNEE, LEAST, LEVELS, PER_NOISE, TRUSTED, _denoised, _haar, _unhaar, sparse_fit
-from tests.scans import maps, phantom, scan
+from kdmri.physics.acquisition import Acquisition
+from kdmri.physics.sparse_fit import KNEE, LEAST, LEVELS, PER_NOISE, TRUSTED, _denoise, _haar, _unhaar, sparse_fit
+from tests.laws.adjointness import assert_adjoint
 
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 COILS = 6
@@ -21,16 +20,15 @@ def noise(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(shape, dtype=torch.complex64, generator=torch.Generator().manual_seed(seed))
 
 
-def problem(measured: KSpace) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The zero-filled image, the mask in the FFT's order, and the true sensitivities."""
+def acquisition(measured: KSpace) -> Acquisition:
+    """The measurement with the true sensitivities."""
     mask = torch.from_numpy(measured.mask.astype(np.float32)).unsqueeze(1)
-    coils, rows, columns = measured.samples.shape[1:]
-    sensitivities = maps(coils, rows, columns)[None]
-    return combine(ifft2c(torch.from_numpy(measured.samples)), sensitivities), fft_order(mask), sensitivities
+    return Acquisition(torch.from_numpy(measured.samples), mask, ring_of_coils(*measured.shape[1:])[None])
 
 
 def fitted(measured: KSpace, deviation: float, guide: torch.Tensor | None = None) -> torch.Tensor:
-    return sparse_fit(*problem(measured), noise=torch.full((len(measured.samples),), deviation), guide=guide)
+    noise = torch.full((len(measured.samples),), deviation)
+    return sparse_fit(acquisition(measured), noise=noise, guide=guide)
 
 
 def wavelets(image: torch.Tensor) -> list[torch.Tensor]:
@@ -44,16 +42,21 @@ def wavelets(image: torch.Tensor) -> list[torch.Tensor]:
 
 def cost(measured: KSpace, image: torch.Tensor, threshold: float) -> float:
     """What the fit makes small, with the wavelets of one shift."""
-    *_, sensitivities = problem(measured)
-    mask = torch.from_numpy(measured.mask.copy())
-    missed = torch.from_numpy(measured.samples) - mask * fft2c(expand(image, sensitivities))
-    return float(missed.abs().square().sum() / 2 + threshold * sum(w.abs().sum() for w in wavelets(image)))
+    misfit = acquisition(measured).misfit(image).sum()
+    return float(misfit / 2 + threshold * sum(w.abs().sum() for w in wavelets(image)))
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 99))
 def test_wavelets_are_an_orthonormal_change_of_basis(rows: int, columns: int, seed: int) -> None:
     image = noise(1, 2 * rows, 2 * columns, seed=seed)
     parts = _haar(image)
+    other = noise(1, 2 * rows, 2 * columns, seed=seed + 1)
+    assert_adjoint(
+        lambda x: torch.stack(_haar(x)),
+        lambda y: _unhaar(*y),
+        domain=other.to(torch.complex128),
+        range_=torch.stack(parts).to(torch.complex128),
+    )
     assert_allclose(_unhaar(*parts), image, atol=1e-5)
     assert_allclose(sum(p.abs().square().sum() for p in parts), image.abs().square().sum(), rtol=1e-4)
 
@@ -62,7 +65,7 @@ def test_wavelets_are_an_orthonormal_change_of_basis(rows: int, columns: int, se
 def test_without_a_threshold_nothing_changes(shape: tuple[int, int], turn: int, seed: int) -> None:
     image = noise(2, *shape, seed=seed)
     nothing, knee = torch.zeros(2, 1, 1), torch.full((2, 1, 1), KNEE)
-    assert_allclose(_denoised(image, image, nothing, knee, turn=turn), image, atol=1e-5)
+    assert_allclose(_denoise(image, image, nothing, knee, turn=turn), image, atol=1e-5)
 
 
 @given(st.floats(0.01, 2), st.floats(0.01, 9), st.integers(0, 99))
@@ -71,7 +74,7 @@ def test_what_a_guide_shows_is_shrunk_less(threshold: float, knee: float, seed: 
     image, guide = noise(1, 16, 16, seed=seed), noise(1, 16, 16, seed=seed + 1)
     turn = 16  # no shift
     given = (torch.full((1, 1, 1), number) for number in (threshold, knee))
-    found = wavelets(_denoised(image, guide, *given, turn=turn))
+    found = wavelets(_denoise(image, guide, *given, turn=turn))
     for after, before, shown in zip(found, wavelets(image), wavelets(guide), strict=True):
         kept = (before.abs() - threshold * knee / (knee + shown.abs())).clamp(min=0)
         assert_allclose(after, kept * before / before.abs(), atol=1e-5)
@@ -90,8 +93,7 @@ def test_the_sum_of_misfit_and_wavelets_comes_down() -> None:
     """Below that of the truth, of the zero-filled image and of nothing; the shifts take turns, hence a little room."""
     measured, deviation = scan(phantom(64, 64), coils=COILS, acceleration=3, noise=0.02), 0.02
     full = scan(phantom(64, 64), coils=COILS)
-    truth = (ifft2c(torch.from_numpy(full.samples)) * maps(COILS, 64, 64).conj()).sum(dim=1)
-    zero_filled = (ifft2c(torch.from_numpy(measured.samples)) * maps(COILS, 64, 64).conj()).sum(dim=1)
+    truth, zero_filled = acquisition(full).zero_filled, acquisition(measured).zero_filled
     least = cost(measured, fitted(measured, deviation), PER_NOISE * deviation)
     assert least < 1.02 * min(cost(measured, image, PER_NOISE * deviation) for image in (truth, zero_filled, 0 * truth))
 
@@ -141,11 +143,11 @@ def test_slices_do_not_see_each_other() -> None:
     slices = [scan(phantom(48, 40), coils=COILS, acceleration=2, noise=n).samples for n in (0.0, 0.1)]
     mask = scan(phantom(48, 40), coils=COILS, acceleration=2).mask
     deviations = torch.tensor([LEAST, 0.1])
-    zero_filled, pattern, sensitivities = problem(KSpace(np.concatenate(slices), mask, (48, 40)))
-    together = sparse_fit(zero_filled, pattern, sensitivities, noise=deviations)
+    both = KSpace(np.concatenate(slices), mask, (48, 40))
+    together = sparse_fit(acquisition(both), noise=deviations)
     for number in range(2):
         part = slice(number, number + 1)
-        alone = sparse_fit(zero_filled[part], pattern, sensitivities, noise=deviations[part])
+        alone = sparse_fit(acquisition(both.select(part)), noise=deviations[part])
         assert_allclose(together[part], alone, atol=1e-5)
 
 

@@ -7,18 +7,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
 
 from kdmri.bundles.manifest import Manifest
 from kdmri.bundles.store import Bundle
 from kdmri.data.images import Images
+from kdmri.phantoms import phantom, scan
 from kdmri.physics import sampling
 from kdmri.physics.resampling import upsample
 from kdmri.quality import no_reference as quality
 from kdmri.quality.no_reference import FAR, RESIDUAL, TOLERANCE, Quality
 from kdmri.runtime import Reconstructor, SuperResolver, zero_filled
 from kdmri.runtime.model import Model
-from tests.scans import phantom, scan
 
 TRAINED = {
     "accelerations": [3.0, 9.0],
@@ -45,24 +44,6 @@ def test_no_figure_depends_on_the_units(models: dict[tuple[str, str], Model], fa
     scaled = replace(measured, samples=(measured.samples * factor).astype(np.complex64))
     plain, other = (quality.of_reconstruction(student.reconstruct(k), k) for k in (measured, scaled))
     assert vars(other) == pytest.approx(vars(plain), rel=1e-3, abs=1e-5)
-
-
-@pytest.mark.parametrize("coils", [1, 4])
-@pytest.mark.parametrize("deviation", [0.01, 0.05])
-def test_noise_is_what_was_added(coils: int, deviation: float) -> None:
-    """To an object without detail as fine as the corners of k-space hold: a scanner resolves no edge that sharply."""
-    image = gaussian_filter(phantom(256, 256), (0, 1, 1))
-    image /= image.max()
-    measured = scan(image, coils=coils, acceleration=3, noise=deviation)
-    assert quality.noise(torch.from_numpy(measured.samples[0])) == pytest.approx(deviation, rel=0.15)
-
-
-def test_rows_that_were_filled_with_zeros_say_nothing_of_noise() -> None:
-    measured = scan(phantom(256, 128), noise=0.05)
-    measured.samples[..., :40, :] = 0
-    assert quality.noise(torch.from_numpy(measured.samples[0])) == pytest.approx(
-        0.05 * phantom(256, 128).max(), rel=0.15
-    )
 
 
 def test_measured_samples_that_survive_leave_no_residual(models: dict[tuple[str, str], Model]) -> None:

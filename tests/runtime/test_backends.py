@@ -15,6 +15,7 @@ from kdmri.bundles.manifest import cascade_file
 from kdmri.bundles.store import Bundle
 from kdmri.data.images import Images
 from kdmri.errors import InvalidRequest
+from kdmri.phantoms import phantom, scan
 from kdmri.runtime import Reconstructor, SuperResolver
 from kdmri.runtime.backends import selection as backends
 from kdmri.runtime.backends import tensorrt
@@ -29,14 +30,13 @@ from kdmri.runtime.backends.selection import (
     OPENVINO_BF16,
     TENSORRT,
     Choice,
+    available_backends,
+    choose_fastest,
+    cpu_supports,
     denoiser,
-    fastest,
-    in_hardware,
-    offered,
-    unusable,
+    why_unavailable,
 )
 from kdmri.runtime.model import load_model
-from tests.scans import phantom, scan
 
 CPU = torch.device("cpu")
 
@@ -82,14 +82,14 @@ def test_reduced_precision_is_offered_only_where_the_card_says_what_it_costs(bun
         name: [b.manifest for b in claiming(bundles, loss)]
         for name, loss in {"unknown": {}, "dear": {"bf16": 0.06}, "cheap": {"bf16": 0.04}}.items()
     }
-    assert offered(manifests["unknown"], CPU) == [ONNXRUNTIME, OPENVINO]
-    assert offered(manifests["dear"], CPU) == [ONNXRUNTIME, OPENVINO]
-    assert (OPENVINO_BF16 in offered(manifests["cheap"], CPU)) == in_hardware("bf16")
+    assert available_backends(manifests["unknown"], CPU) == [ONNXRUNTIME, OPENVINO]
+    assert available_backends(manifests["dear"], CPU) == [ONNXRUNTIME, OPENVINO]
+    assert (OPENVINO_BF16 in available_backends(manifests["cheap"], CPU)) == cpu_supports("bf16")
 
 
 def test_without_openvino_there_is_no_choice(bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "find_spec", lambda _: None)
-    assert fastest(bundles, device=CPU, threads=1) == Choice(ONNXRUNTIME, "the only one offered here")
+    assert choose_fastest(bundles, device=CPU, threads=1) == Choice(ONNXRUNTIME, "the only one offered here")
     with pytest.raises(InvalidRequest, match=r"expected a CPU and the extra kdmri\[openvino\]"):
         load_model(bundles[0], backend=OPENVINO)
 
@@ -102,10 +102,10 @@ def test_an_unknown_back_end_is_refused(bundles: list[Bundle]) -> None:
 
 
 def test_the_fastest_is_chosen_and_the_reason_names_all(bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "offered", lambda *_: [ONNXRUNTIME, OPENVINO])
+    monkeypatch.setattr(backends, "available_backends", lambda *_: [ONNXRUNTIME, OPENVINO])
     monkeypatch.setattr(backends, "denoiser", lambda _, name, **__: name)
     monkeypatch.setattr(backends, "_milliseconds", lambda run, _: {ONNXRUNTIME: 5.0, OPENVINO: 3.0}[run])
-    choice = fastest(bundles, device=CPU, threads=1)
+    choice = choose_fastest(bundles, device=CPU, threads=1)
     assert choice.backend == OPENVINO
     assert "onnxruntime 5.0 ms, openvino 3.0 ms" in choice.reason
 
@@ -120,17 +120,17 @@ def test_a_device_that_is_not_there_is_told_from_a_back_end_that_is_not(
     bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     card = torch.device("cuda")
-    assert unusable(backend, card, bundles) == "torch finds no CUDA device"
+    assert why_unavailable(backend, card, bundles) == "torch finds no CUDA device"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     if CUDA_PROVIDER not in onnxruntime.get_available_providers():
-        assert unusable(backend, card, bundles) == (
+        assert why_unavailable(backend, card, bundles) == (
             "this ONNX Runtime has no CUDAExecutionProvider: expected onnxruntime-gpu in its place"
         )
 
 
 def test_tensorrt_takes_a_gpu(bundles: list[Bundle]) -> None:
-    assert unusable(TENSORRT, CPU, bundles) == "back end tensorrt: expected a CUDA device, got cpu"
-    assert TENSORRT not in offered([b.manifest for b in bundles], CPU)
+    assert why_unavailable(TENSORRT, CPU, bundles) == "back end tensorrt: expected a CUDA device, got cpu"
+    assert TENSORRT not in available_backends([b.manifest for b in bundles], CPU)
 
 
 def test_tensorrt_is_offered_where_onnxruntime_knows_it_and_left_out_where_it_does_not_load(
@@ -139,10 +139,10 @@ def test_tensorrt_is_offered_where_onnxruntime_knows_it_and_left_out_where_it_do
     card, manifests = torch.device("cuda"), [b.manifest for b in bundles]
     for known, expected in (([CUDA_PROVIDER], [ONNXRUNTIME]), ([TENSORRT_PROVIDER], [ONNXRUNTIME, TENSORRT])):
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda known=known: known)
-        assert offered(manifests, card) == expected
+        assert available_backends(manifests, card) == expected
     if not torch.cuda.is_available():
         expected = "the only one offered here; without tensorrt: torch finds no CUDA device"
-        assert fastest(bundles, device=card, threads=1) == Choice(ONNXRUNTIME, expected)
+        assert choose_fastest(bundles, device=card, threads=1) == Choice(ONNXRUNTIME, expected)
 
 
 @pytest.mark.parametrize("index", [None, 0, 1])

@@ -8,14 +8,13 @@ from torch import Tensor
 
 from kdmri.bundles.manifest import CONSISTENCY
 from kdmri.bundles.store import Bundle
-from kdmri.physics.consistency import fft_order
+from kdmri.phantoms import phantom, ring_of_coils, scan
+from kdmri.physics.acquisition import Acquisition
 from kdmri.physics.sparse_fit import sparse_fit
 from kdmri.runtime import Reconstructor, SuperResolver
 from kdmri.runtime.backends.torchscript import load_module
 from kdmri.runtime.model import Model
-from kdmri.runtime.reconstructor import residual
 from kdmri.runtime.stages import untimed
-from tests.scans import maps, phantom, scan
 
 NOWHERE = torch.device("meta")
 
@@ -47,13 +46,11 @@ def test_one_coil_stays_on_the_device_from_upload_to_magnitude(bundles: list[Bun
 
 def test_several_coils_stay_on_the_device_once_they_are_calibrated(bundles: list[Bundle]) -> None:
     scanned = scan(phantom(48, 40), acceleration=4, coils=4)
-    samples, sensitivities = torch.from_numpy(scanned.samples).to(NOWHERE), maps(4, 48, 40)[None].to(NOWHERE)
     mask = torch.tensor(scanned.mask).float()[:, None]
-    image = Reconstructor(model(bundles, "reconstruction")).cascades(samples, mask, sensitivities)
-    noise = torch.ones(1, device=NOWHERE)
-    fitted = sparse_fit(image, fft_order(mask), sensitivities, noise=noise, guide=image)
-    left = residual(fitted, samples, mask, sensitivities)
-    assert {image.device, fitted.device, left.device} == {NOWHERE}
+    measured = Acquisition(torch.from_numpy(scanned.samples), mask, ring_of_coils(4, 48, 40)[None]).to(NOWHERE)
+    image = Reconstructor(model(bundles, "reconstruction")).run_cascades(measured)
+    refined = sparse_fit(measured, noise=torch.ones(1, device=NOWHERE), guide=image)
+    assert {image.device, refined.device, measured.misfit(refined).device} == {NOWHERE}
 
 
 def test_super_resolution_stays_on_the_device(bundles: list[Bundle]) -> None:

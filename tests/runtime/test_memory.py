@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from kdmri.phantoms import phantom, scan
 from kdmri.runtime import memory
-from tests.scans import phantom, scan
 
 PEAK = """
 import resource, sys
@@ -34,7 +34,7 @@ def test_a_batch_is_as_large_as_memory_allows_and_one_slice_at_least(monkeypatch
     one = memory.PER_SAMPLE * 8 * 100 + memory.PER_PIXEL * 100
     for free, expected in ((0, 1), (4 * one - 1, 1), (4 * 5 * one, 5), (2**50, memory.AT_MOST // one)):
         monkeypatch.setattr(memory, "free", lambda _, free=free: free)
-        assert memory.together(CPU, samples=800, pixels=100) == expected
+        assert memory.slices_per_batch(CPU, samples=800, pixels=100) == expected
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")

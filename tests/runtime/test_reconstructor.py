@@ -12,13 +12,13 @@ from kdmri.data.kspace import KSpace
 from kdmri.errors import UnsupportedInput
 from kdmri.formats.kspace import reader as formats
 from kdmri.operations.undersampling import undersampled
+from kdmri.phantoms import phantom, scan
 from kdmri.physics.fourier import fft2c
-from kdmri.physics.readout import remove_oversampling
 from kdmri.quality import metrics
 from kdmri.runtime import Reconstructor, zero_filled
+from kdmri.runtime.measurement import measurements, remove_oversampling
 from kdmri.runtime.model import Model
-from kdmri.runtime.reconstructor import alike, measurements
-from tests.scans import phantom, scan
+from kdmri.runtime.reconstructor import batch_key
 
 ROLES = ("student", "teacher")
 SHAPES = [(256, 256), (230, 180), (181, 217), (96, 64)]
@@ -80,8 +80,8 @@ def test_scans_that_are_alike_get_from_one_pass_what_each_gets_alone(
         )
         for number in range(3)
     ]
-    assert len({alike(one) for one in scans}) == 1
-    monkeypatch.setattr("kdmri.runtime.reconstructor.together", lambda *_, **__: 2)
+    assert len({batch_key(one) for one in scans}) == 1
+    monkeypatch.setattr("kdmri.runtime.measurement.slices_per_batch", lambda *_, **__: 2)
     for found, one in zip(reconstructor.reconstruct_each(scans), scans, strict=True):
         alone = reconstructor.reconstruct(one)
         assert_allclose(found.pixels, alone.pixels, atol=1e-5 * alone.pixels.max())
@@ -92,10 +92,10 @@ def test_scans_that_are_alike_get_from_one_pass_what_each_gets_alone(
 def test_scans_are_alike_where_one_answer_does_not_depend_on_another() -> None:
     one = scan(phantom(48, 40), acceleration=3)
     points = np.random.default_rng(0).random((1, 48, 40)) < 0.5
-    assert alike(one) == alike(scan(phantom(48, 40), acceleration=2, seed=1))
+    assert batch_key(one) == batch_key(scan(phantom(48, 40), acceleration=2, seed=1))
     others = (scan(phantom(40, 48)), replace(one, image_shape=(24, 40)), replace(one, mask=points))
-    assert len({alike(other) for other in (one, *others)}) == 4
-    assert alike(scan(phantom(48, 40), coils=2)) is alike(scan(phantom(48, 40).repeat(2, axis=0))) is None
+    assert len({batch_key(other) for other in (one, *others)}) == 4
+    assert batch_key(scan(phantom(48, 40), coils=2)) is batch_key(scan(phantom(48, 40).repeat(2, axis=0))) is None
 
 
 def test_full_k_space_is_answered_with_its_plain_image(reconstructor: Reconstructor) -> None:
@@ -164,8 +164,8 @@ def test_the_residual_is_what_the_image_leaves_unexplained(reconstructor: Recons
 @pytest.mark.parametrize("coils", [1, 3, 8, 20])
 def test_the_number_of_virtual_coils_can_be_chosen(coils: int) -> None:
     scanned = scan(phantom(48, 48), coils=8)
-    (samples, _, maps) = next(measurements(scanned, torch.device("cpu"), coils=coils))
-    assert samples.shape == maps.shape == (1, min(coils, 8), 48, 48)
+    measured = next(measurements(scanned, torch.device("cpu"), coils=coils)).acquisition
+    assert measured.samples.shape == measured.sensitivities.shape == (1, min(coils, 8), 48, 48)
 
 
 def test_every_slice_keeps_the_coils_that_see_it() -> None:

@@ -10,11 +10,11 @@ from kdmri.data.geometry import Geometry
 from kdmri.data.images import Images
 from kdmri.errors import InvalidRequest
 from kdmri.formats.dicom import reader as dicom
+from kdmri.phantoms import phantom
 from kdmri.physics.resampling import downsample, upsample
 from kdmri.quality import metrics
 from kdmri.runtime import SuperResolver
 from kdmri.runtime.model import Model
-from tests.scans import phantom
 
 
 @pytest.fixture(params=["student", "teacher"])

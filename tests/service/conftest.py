@@ -7,7 +7,7 @@ from kdmri_service.app import create_app
 from kdmri_service.settings import Settings
 
 from kdmri.formats.kspace import fastmri
-from tests.scans import phantom, scan
+from kdmri.phantoms import phantom, scan
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from kdmri_training.data.simulation import Slices
 from kdmri_training.learning import recipe as recipes
 from kdmri_training.learning.recipe import Recipe
 
-from tests.scans import phantom
+from kdmri.phantoms import phantom
 
 
 @pytest.fixture

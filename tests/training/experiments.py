@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from tests.scans import phantom
+from kdmri.phantoms import phantom
 
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 

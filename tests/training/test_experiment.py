@@ -33,11 +33,11 @@ from scipy import stats
 
 from kdmri import MODELS
 from kdmri.bundles.store import choose, load_all
+from kdmri.phantoms import phantom
 from kdmri.physics.fourier import fft2c
 from kdmri.quality.metrics import psnr
 from kdmri.runtime import zero_filled
 from kdmri.runtime.model import load_model
-from tests.scans import phantom
 from tests.training.experiments import write_data, write_recipe
 
 CPU = torch.device("cpu")

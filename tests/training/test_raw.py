@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from kdmri_training.evaluation.raw import noisy
 
-from tests.scans import phantom, scan
+from kdmri.phantoms import phantom, scan
 
 
 def test_noise_is_as_strong_as_asked_white_and_the_same_for_a_seed() -> None:

@@ -20,9 +20,9 @@ from kdmri_training.publishing import export as bundles
 from lightning.fabric import Fabric
 
 from kdmri.bundles import store as bundle
+from kdmri.phantoms import phantom
 from kdmri.quality import no_reference as quality
 from kdmri.runtime.model import load_model
-from tests.scans import phantom
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_an_export_is_a_bundle_that_answers_as_its_network(
 ) -> None:
     running.run(tiny, tmp_path, tmp_path, fabric)
     monkeypatch.setattr(bundles, "evaluate", lambda *_: [])
-    monkeypatch.setattr(bundles, "in_hardware", lambda _: False)
+    monkeypatch.setattr(bundles, "cpu_supports", lambda _: False)
     monkeypatch.setattr(bundles, "load_slices", lambda *_: slices)
     monkeypatch.setattr(bundles, "RECONSTRUCTION_SHAPES", ((1, 96, 80), (3, 61, 73)))
     volume = tmp_path / "volumes" / "test" / "brain" / "phantom.nii.gz"

@@ -25,12 +25,13 @@ from kdmri_service.settings import CORES, GPU_BATCH
 from kdmri_training.evaluation import raw
 
 import kdmri
-from kdmri.benchmark import CPU, Spread, in_turns, ratios, scan
+from kdmri.benchmark import CPU, Spread, in_turns, ratios
 from kdmri.bundles.manifest import ROLES
 from kdmri.bundles.store import Bundle, choose, load_all
 from kdmri.data.kspace import KSpace
+from kdmri.phantoms import benchmark_scan
 from kdmri.runtime import Reconstructor
-from kdmri.runtime.backends.selection import fastest, offered
+from kdmri.runtime.backends.selection import available_backends, choose_fastest
 from kdmri.runtime.model import Model, load_model
 from tests.e2e.serving import serving
 from tools.benchmarks import eager, machine, page, served
@@ -59,7 +60,7 @@ class Size:
 
     def scan(self) -> KSpace:
         """One in four lines of the head."""
-        one = scan(self.coils, self.rows, self.columns)
+        one = benchmark_scan(self.coils, self.rows, self.columns)
         return KSpace(one.samples.repeat(self.slices, axis=0), one.mask, one.image_shape)
 
 
@@ -118,7 +119,7 @@ def main(plan: Plan, threads: int, output: Path) -> None:
     torch.set_num_threads(threads)
     described = machine.description(threads)
     bundles = {role: choose(load_all(kdmri.MODELS), "reconstruction", role=role) for role in ROLES}
-    chosen = fastest([bundles["student"], bundles["teacher"]], device=CPU, threads=threads)
+    chosen = choose_fastest([bundles["student"], bundles["teacher"]], device=CPU, threads=threads)
     found: dict[str, Any] = {
         "machine": described,
         "models": {role: bundle.manifest.reference for role, bundle in bundles.items()},
@@ -139,7 +140,7 @@ def main(plan: Plan, threads: int, output: Path) -> None:
 def _compared(size: Size, bundles: dict[str, Bundle], threads: int) -> dict[str, Any]:
     """One input by every engine: times, the student's pairs with each, operations and time of the denoisers."""
     kspace = size.scan()
-    names = offered([bundle.manifest for bundle in bundles.values()], CPU)
+    names = available_backends([bundle.manifest for bundle in bundles.values()], CPU)
     runs: dict[tuple[str, str], Callable[[], object]] = {}
     observed: dict[str, list[dict[str, float]]] = defaultdict(list)
     for name in (PYTORCH, *names):

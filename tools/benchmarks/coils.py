@@ -25,13 +25,13 @@ from kdmri.bundles.store import choose, load_all
 from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import reader as formats
 from kdmri.operations.undersampling import undersampled
-from kdmri.physics.coils import combine
-from kdmri.physics.fourier import centre_crop, fft2c, ifft2c
-from kdmri.physics.readout import remove_oversampling
+from kdmri.physics.acquisition import Acquisition
+from kdmri.physics.fourier import centre_crop, fft2c, ifft2c, ifftc
+from kdmri.physics.sparse_fit import sparse_fit
 from kdmri.quality import metrics
 from kdmri.runtime import Reconstructor, zero_filled
+from kdmri.runtime.measurement import measurements, remove_oversampling
 from kdmri.runtime.model import load_model
-from kdmri.runtime.reconstructor import fitted, measurements
 from tools.benchmarks import served
 
 Method = Callable[[KSpace], np.ndarray]
@@ -58,8 +58,8 @@ def methods() -> dict[str, Method]:
     student = models["student"]
     return {
         "zero-filled": lambda kspace: zero_filled(kspace).pixels,
-        "the student's cascades alone": each(student.cascades),
-        "the fit without a guide": each(fitted),
+        "the student's cascades alone": each(student.run_cascades),
+        "the fit without a guide": each(sparse_fit),
         "student": lambda kspace: student.reconstruct(kspace).pixels,
         "teacher": lambda kspace: models["teacher"].reconstruct(kspace).pixels,
         **{f"BART's wavelets, {r}": lambda kspace, r=r: bart(kspace, r) for r in REGULARISATIONS},
@@ -72,12 +72,13 @@ def methods() -> dict[str, Method]:
     }
 
 
-def each(image: Callable[..., Tensor]) -> Method:
-    """A function of samples, mask and sensitivities, over all slices."""
+def each(image: Callable[[Acquisition], Tensor]) -> Method:
+    """A function of the measurement, over all slices."""
 
     def answer(kspace: KSpace) -> np.ndarray:
         with torch.inference_mode():
-            found = [image(*batch) for batch in measurements(kspace, torch.device("cpu"))]
+            batches = measurements(kspace, torch.device("cpu"))
+            found = [image(batch.acquisition) * batch.unit for batch in batches]
         return torch.cat([centre_crop(part, kspace.image_shape).abs() for part in found]).numpy()
 
     return answer
@@ -147,7 +148,8 @@ def bounds() -> None:
         maps = torch.from_numpy(coils / np.linalg.norm(coils, axis=0)).to(torch.complex64)[None]
 
         def image(samples: np.ndarray) -> np.ndarray:
-            return combine(ifft2c(torch.from_numpy(samples)), maps)[0].abs().numpy()
+            full = Acquisition(torch.from_numpy(samples), torch.ones(1, 1, *samples.shape[-2:]), maps)
+            return full.zero_filled[0].abs().numpy()
 
         reference, inside = image(full.samples), phantom > 0
         unit = _difference(reference, image(clean.samples), inside)
@@ -155,7 +157,8 @@ def bounds() -> None:
             mask = formats.read(generated(folder, factor, width, NOISE)).mask[:, :1]
             known = image(np.where(mask[:, np.newaxis], full.samples, clean.samples))
             pattern = torch.from_numpy(mask[:, np.newaxis].astype(np.float32)).expand(1, 1, *reference.shape)
-            found = sense(torch.from_numpy(full.samples) * pattern, pattern, maps)[0].abs().numpy()
+            measured = Acquisition(torch.from_numpy(full.samples) * pattern, pattern, maps)
+            found = sense(measured)[0].abs().numpy()
             errors = [_difference(one, reference, inside) / unit for one in (known, found)]
             rows.append([width, str(factor), *(f"{error:.2f}" for error in errors)])
     header = ["calibration lines", "every n-th line", "object, coils and measured noise known"]
@@ -208,12 +211,13 @@ def ghost(data: Path) -> None:
     table(["", "ghost", "air"], rows)
 
 
-def sense(samples: Tensor, mask: Tensor, maps: Tensor) -> Tensor:
+def sense(acquisition: Acquisition) -> Tensor:
     """The least-squares image, row by row by a dense solver (Pruessmann 1999); masks of whole lines."""
+    samples, mask, maps = acquisition.samples, acquisition.mask, acquisition.sensitivities
     lines = mask[0, 0, 0] > 0
     columns = samples.shape[-1]
     transform = fft2c(torch.eye(columns, dtype=samples.dtype)[:, None])[:, 0].T[lines]
-    hybrid = torch.fft.fftshift(torch.fft.ifft(torch.fft.ifftshift(samples, -2), dim=-2, norm="ortho"), -2)
+    hybrid = ifftc(samples, -2)
     system = (transform * maps.permute(0, 2, 1, 3).unsqueeze(-2)).flatten(2, 3)
     measured = hybrid.permute(0, 2, 1, 3)[..., lines].flatten(2)
     return (torch.linalg.pinv(system, rtol=EXACT) @ measured.unsqueeze(-1)).squeeze(-1)

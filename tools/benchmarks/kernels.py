@@ -10,61 +10,60 @@ from functools import partial
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
-from torch import Tensor
 
 import kdmri
-from kdmri.benchmark import scan
 from kdmri.bundles.manifest import ROLES, cascade_file
 from kdmri.bundles.store import choose, load_all
 from kdmri.formats.kspace import reader as kspace
-from kdmri.physics.coils import sensitivities
-from kdmri.physics.consistency import DataConsistency, fft_order, normal
+from kdmri.phantoms import benchmark_scan
+from kdmri.physics.acquisition import Acquisition
+from kdmri.physics.consistency import DataConsistency
+from kdmri.physics.espirit import estimate_sensitivities
 from kdmri.physics.fourier import fft2c
 from kdmri.physics.sampling import calibration_region
 from kdmri.physics.scaling import intensity_scale
 from kdmri.physics.sparse_fit import sparse_fit
-from kdmri.runtime.backends.selection import denoiser, offered
-from kdmri.runtime.reconstructor import backprojected, measurements
+from kdmri.runtime.backends.selection import available_backends, denoiser
+from kdmri.runtime.measurement import measurements
 from tools.benchmarks.served import upload
 
 CPU = torch.device("cpu")
 BUNDLES = load_all(kdmri.MODELS)
-BACKENDS = offered([bundle.manifest for bundle in BUNDLES], CPU)
+BACKENDS = available_backends([bundle.manifest for bundle in BUNDLES], CPU)
 SCANS = {"1 coil, 256 x 256": (1, 256, 256), "15 coils, 640 x 368": (15, 640, 368)}
 
 
 @pytest.fixture(params=SCANS)
-def problem(request: pytest.FixtureRequest) -> tuple[Tensor, Tensor, Tensor]:
-    """A x = y as data consistency takes it: A^H y, the mask in the FFT's order, sensitivities of virtual coils."""
-    samples, mask, maps = next(measurements(scan(*SCANS[request.param]), CPU))
-    image = backprojected(samples, maps)
-    return image / intensity_scale(image), fft_order(mask), maps
+def acquisition(request: pytest.FixtureRequest) -> Acquisition:
+    """A measurement by virtual coils, as the networks receive it."""
+    return next(measurements(benchmark_scan(*SCANS[request.param]), CPU)).acquisition
 
 
 def test_centred_fourier_transform(benchmark: BenchmarkFixture) -> None:
     benchmark(fft2c, torch.zeros(1, 1, 256, 256, dtype=torch.complex64))
 
 
-def test_intensity_scale(benchmark: BenchmarkFixture, problem: tuple[Tensor, Tensor, Tensor]) -> None:
-    benchmark(intensity_scale, problem[0])
+def test_intensity_scale(benchmark: BenchmarkFixture, acquisition: Acquisition) -> None:
+    benchmark(intensity_scale, acquisition.zero_filled)
 
 
-def test_normal_operator(benchmark: BenchmarkFixture, problem: tuple[Tensor, Tensor, Tensor]) -> None:
-    benchmark(normal, *problem)
+def test_normal_operator(benchmark: BenchmarkFixture, acquisition: Acquisition) -> None:
+    benchmark(acquisition.normal, acquisition.zero_filled)
 
 
-def test_data_consistency(benchmark: BenchmarkFixture, problem: tuple[Tensor, Tensor, Tensor]) -> None:
-    image, mask, maps = problem
-    benchmark(torch.jit.script(DataConsistency()), image, image, mask, maps, torch.ones(()))
+def test_data_consistency(benchmark: BenchmarkFixture, acquisition: Acquisition) -> None:
+    image, pattern, maps = acquisition.zero_filled / acquisition.scale, acquisition.pattern, acquisition.sensitivities
+    benchmark(torch.jit.script(DataConsistency()), image, image, pattern, maps, torch.ones(()))
 
 
-def test_sparse_fit(benchmark: BenchmarkFixture, problem: tuple[Tensor, Tensor, Tensor]) -> None:
-    benchmark(partial(sparse_fit, *problem, noise=torch.full((1,), 0.01), guide=problem[0]))
+def test_sparse_fit(benchmark: BenchmarkFixture, acquisition: Acquisition) -> None:
+    noise = 0.01 * acquisition.scale.flatten()
+    benchmark(partial(sparse_fit, acquisition, noise=noise, guide=acquisition.zero_filled))
 
 
 def test_sensitivities(benchmark: BenchmarkFixture) -> None:
-    measured = scan(15, 640, 368)
-    benchmark(sensitivities, torch.from_numpy(measured.samples), calibration_region(measured.mask[0]))
+    measured = benchmark_scan(15, 640, 368)
+    benchmark(estimate_sensitivities, torch.from_numpy(measured.samples), calibration_region(measured.mask[0]))
 
 
 @pytest.mark.parametrize("side", [128, 256, 320])
@@ -76,7 +75,7 @@ def test_denoiser(benchmark: BenchmarkFixture, role: str, backend: str, side: in
 
 
 def test_reading_fastmri(benchmark: BenchmarkFixture) -> None:
-    body = upload(scan(1, 256, 256))
+    body = upload(benchmark_scan(1, 256, 256))
 
     def read() -> None:
         with kspace.opened(io.BytesIO(body)) as found:

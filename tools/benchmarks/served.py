@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import h5py
 import numpy as np
 
-from kdmri.benchmark import Spread, in_turns, ratios, scan
+from kdmri.benchmark import Spread, in_turns, ratios
 from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import fastmri
+from kdmri.phantoms import benchmark_scan
 from tests.e2e.serving import PATIENCE, Service, serving
 
 ROOT = Path(__file__).parents[2]
@@ -161,7 +162,7 @@ def stacks(
 
 def _write_stack(path: Path, count: int, shape: tuple[int, int, int]) -> None:
     coils, rows, columns = shape
-    one = scan(coils, rows, columns)
+    one = benchmark_scan(coils, rows, columns)
     with h5py.File(path, "w") as file:
         stored = file.create_dataset("kspace", (count, *shape), np.complex64)
         file["mask"] = one.mask[0, 0]

@@ -18,7 +18,7 @@ import httpx2
 import torch
 
 from kdmri.bundles.store import load_all
-from kdmri.runtime.backends.selection import fastest
+from kdmri.runtime.backends.selection import choose_fastest
 
 KDMRI = Path(sys.executable).with_name("kdmri")
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules"
@@ -28,7 +28,7 @@ REUSE = httpx2.Limits(keepalive_expiry=2)
 
 def backend(threads: int) -> str:
     """What a service would choose here: asked for once, services and benchmarks that are compared are alike."""
-    return fastest(load_all(kdmri.MODELS), device=torch.device("cpu"), threads=threads).backend
+    return choose_fastest(load_all(kdmri.MODELS), device=torch.device("cpu"), threads=threads).backend
 
 
 def free_port() -> int:

@@ -16,7 +16,7 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from kdmri.physics.coils import combine, expand
+from kdmri.physics.acquisition import Acquisition
 from kdmri.physics.fourier import centre_crop, fft2c, ifft2c
 from kdmri.physics.resampling import downsample, upsample
 from kdmri.physics.sampling import MASKS, centre_lines, variable_density_mask
@@ -149,11 +149,9 @@ def measure(
     rng: Generator,
 ) -> Measurement:
     """y = M (F S x + n), and what a network starts from."""
-    full = fft2c(expand(image, sensitivities))
-    kspace = mask * (full + noise * _complex_normal(full.shape, rng))
-    zero_filled = combine(ifft2c(kspace), sensitivities)
-    scale = intensity_scale(zero_filled)
-    return Measurement(zero_filled / scale, mask, sensitivities, image / scale)
+    acquisition = Acquisition.simulate(image, mask, sensitivities, noise * _complex_normal(sensitivities.shape, rng))
+    scale = acquisition.scale
+    return Measurement(acquisition.zero_filled / scale, mask, sensitivities, image / scale)
 
 
 def reconstruction_batch(slices: Slices, simulation: Simulation, rng: Generator) -> Measurement:

@@ -20,7 +20,8 @@ from numpy import ndarray
 from scipy import stats
 from torch import Tensor
 
-from kdmri.physics.fourier import fft2c, ifft2c
+from kdmri.physics.acquisition import Acquisition
+from kdmri.physics.fourier import fft2c
 from kdmri.physics.resampling import downsample, upsample
 from kdmri.physics.sampling import variable_density_mask
 from kdmri.physics.scaling import intensity_scale
@@ -109,9 +110,9 @@ def with_phase(truth: Volume, acceleration: int) -> Measured:
 
 
 def _of_one_coil(truth: Volume, kspace: Tensor, mask: Tensor) -> Measured:
-    zero_filled = ifft2c(kspace)[:, 0]
-    scale = intensity_scale(zero_filled)
-    return Measured(truth, (zero_filled / scale, mask, torch.ones_like(kspace)), scale)
+    acquisition = Acquisition(kspace, mask, torch.ones_like(kspace))
+    start = acquisition.zero_filled / acquisition.scale
+    return Measured(truth, (start, mask, acquisition.sensitivities), acquisition.scale)
 
 
 def volumes(experiment: Experiment, data: Path, split: str) -> Iterator[tuple[str, Volume]]:
@@ -170,7 +171,7 @@ def _as_network(model: Model) -> Callable[..., Tensor]:
     """A served model that is called as DCCNN is."""
 
     def network(zero_filled: Tensor, mask: Tensor, sensitivities: Tensor) -> Tensor:
-        return Reconstructor(model).cascades(fft2c(zero_filled)[:, None], mask, sensitivities)
+        return Reconstructor(model).run_cascades(Acquisition(fft2c(zero_filled)[:, None], mask, sensitivities))
 
     return network
 

@@ -23,8 +23,8 @@ from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import reader as formats
 from kdmri.operations.undersampling import undersampled
 from kdmri.runtime import Reconstructor, zero_filled
+from kdmri.runtime.measurement import measurements
 from kdmri.runtime.model import Model
-from kdmri.runtime.reconstructor import measurements
 
 SCANS = ("brain_sagittal_1ch", "brain_16ch")
 SEEDS = range(5)
@@ -61,10 +61,13 @@ def noisy(kspace: KSpace, deviation: float, seed: int) -> KSpace:
 
 def bart(kspace: KSpace, regularisation: float) -> np.ndarray:
     """Wavelet compressed sensing, `bart pics -S -R W:3:0:L -i 60`, with our sensitivities; magnitudes."""
-    samples, _, maps = (torch.cat(parts) for parts in zip(*measurements(kspace, torch.device("cpu")), strict=True))
+    images = []
     with TemporaryDirectory() as name:
-        folder = Path(name)
-        return np.stack([np.abs(_pics(folder, k, s, regularisation)) for k, s in zip(samples, maps, strict=True)])
+        for measurement in measurements(kspace, torch.device("cpu")):
+            measured = measurement.acquisition
+            for samples, maps, unit in zip(measured.samples, measured.sensitivities, measurement.unit, strict=True):
+                images.append(float(unit) * np.abs(_pics(Path(name), samples, maps, regularisation)))
+    return np.stack(images)
 
 
 def _pics(

@@ -21,16 +21,17 @@ from kdmri.bundles.manifest import CONSISTENCY, FORMAT, MANIFEST, Manifest, casc
 from kdmri.bundles.store import Bundle, load, sha256
 from kdmri.data.images import Images
 from kdmri.data.kspace import KSpace
-from kdmri.physics.coils import combine
+from kdmri.physics.acquisition import Acquisition
 from kdmri.physics.consistency import DataConsistency, fft_order
-from kdmri.physics.fourier import fft2c, ifft2c
 from kdmri.physics.resampling import as_complex, measured_band, upsample
 from kdmri.physics.sampling import centre_lines, random_mask
 from kdmri.physics.scaling import intensity_scale
-from kdmri.runtime.backends.selection import OPENVINO_BF16, in_hardware
+from kdmri.physics.sparse_fit import refine_multicoil
+from kdmri.runtime.backends.selection import OPENVINO_BF16, cpu_supports
 from kdmri.runtime.backends.torchscript import save_module
+from kdmri.runtime.measurement import measurements
 from kdmri.runtime.model import Model, load_model
-from kdmri.runtime.reconstructor import Reconstructor, finished, measurements
+from kdmri.runtime.reconstructor import Reconstructor
 from kdmri.runtime.superresolver import SuperResolver
 
 OPSET = 18
@@ -187,15 +188,17 @@ def _reconstruction_parity(network: nn.Module, model: Model, shape: tuple[int, i
     rng = np.random.default_rng(rows)
     image = torch.from_numpy(rng.random((rows, columns), dtype=np.float32)) * simulate_phase((rows, columns), rng)
     lines = random_mask(columns, 4, centre_lines(columns, 4), rng)
-    samples = fft2c(simulate_sensitivities((rows, columns), coils, rng) * image) * torch.from_numpy(lines)
     mask = np.broadcast_to(lines, (1, rows, columns))
-    kspace = KSpace(samples[None].numpy(), mask, (rows, columns))
+    maps = simulate_sensitivities((rows, columns), coils, rng)
+    measured = Acquisition.simulate(
+        image[None], torch.from_numpy(lines).float().expand(1, 1, rows, columns), maps[None]
+    )
+    kspace = KSpace(measured.samples.numpy(), mask, (rows, columns))
     answer = next(Reconstructor(model).complex_images(kspace))
-    samples, pattern, maps = next(measurements(kspace, torch.device("cpu")))
-    start = combine(ifft2c(samples), maps)
-    scale = intensity_scale(start)
-    image = network(start / scale, pattern, maps) * scale
-    return _relative(answer, finished(image, samples, pattern, maps))
+    measurement = next(measurements(kspace, torch.device("cpu")))
+    acquisition, scale = measurement.acquisition, measurement.acquisition.scale
+    image = network(acquisition.zero_filled / scale, acquisition.mask, acquisition.sensitivities) * scale
+    return _relative(answer, refine_multicoil(image, acquisition) * measurement.unit)
 
 
 @torch.no_grad()
@@ -215,7 +218,7 @@ def _enlargement_parity(network: nn.Module, model: Model, shape: tuple[int, int]
 
 def precision_loss(bundle: Bundle, scores: dict[str, dict[str, float]], data: Path) -> dict[str, float]:
     """What bfloat16 costs, see Manifest.precision_loss; empty where this machine can't tell."""
-    if not in_hardware("bf16"):
+    if not cpu_supports("bf16"):
         return {}
     reduced = summarise(evaluate(load_model(bundle, backend=OPENVINO_BF16), data, "test"))
     return {"bf16": round(max(scores[key]["psnr"] - reduced[key]["psnr"] for key in scores), 4)}

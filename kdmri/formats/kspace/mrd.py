@@ -17,14 +17,13 @@ from kdmri.errors import UnreadableKSpace, UnsupportedInput
 from kdmri.formats.kspace import hdf5, header
 from kdmri.formats.kspace.acquisitions import NOISE, Layout, Lines, flagged, lay_out, select
 from kdmri.formats.kspace.description import patient_and_study
-from kdmri.physics.coils import calibrated
+from kdmri.physics.espirit import can_calibrate
+from kdmri.physics.noise import prewhiten
 from kdmri.physics.sampling import calibration_region
 
 Samples = Complex64[ndarray, "line coil sample"]
 LINES_AT_ONCE = 64
 """Acquisitions read together: few enough to stay in cache until they lie in the grid."""
-MAX_CONDITION = 1e6
-"""A noise covariance worse than this comes from a dead channel or too few samples: not to be inverted."""
 
 
 def recognised(file: h5py.File) -> bool:
@@ -40,7 +39,7 @@ def read(
     Averages are averaged; of several sets the first is taken. Calibration lines fill places of the grid, or are a scan
     of their own (`acquisitions.lay_out`); where there are none and the repetition lacks the centre, the mean of all
     repetitions is that scan, for they measure other lines in turn (TSENSE, Kellman et al. 2001). A noise scan whitens
-    the coils. Readout oversampling stays in the samples: `image_shape` tells it, `readout.remove_oversampling` removes
+    the coils. Readout oversampling stays in the samples: `image_shape` tells it, `runtime.measurement` removes
     it. In memory the samples lie line after line, as they were measured. Raises UnreadableKSpace, UnsupportedInput,
     InvalidRequest.
     """
@@ -68,24 +67,6 @@ def read(
     return replace(
         scan(layout), geometry=geometry, calibration=calibration_scan, patient_and_study=patient_and_study(head)
     )
-
-
-def prewhiten(
-    samples: Complex64[ndarray, "slice coil row column"], noise: Complex64[ndarray, "coil sample"]
-) -> Complex64[ndarray, "slice coil row column"]:
-    """`samples` with coils mixed so that their noise is uncorrelated and equally strong.
-
-    By the inverse Cholesky factor of the noise covariance (Pruessmann 2001), divided by its mean variance so that
-    units stay. Samples come back as they are where the covariance can't be inverted.
-    """
-    # In double precision: coils that hear nearly the same noise leave little of it to tell them apart.
-    noise = noise.astype(np.complex128) - noise.mean(axis=1, keepdims=True)
-    covariance = noise @ noise.conj().T
-    mean_variance = np.trace(covariance).real / len(covariance)
-    if not mean_variance > 0 or not np.linalg.cond(covariance) < MAX_CONDITION:
-        return samples
-    whitening = np.linalg.inv(np.linalg.cholesky(covariance / mean_variance)).astype(np.complex64)
-    return np.asarray(np.einsum("vc,scyx->svyx", whitening, samples, optimize=True))
 
 
 def _has_acquisitions(group: h5py.Group) -> bool:
@@ -203,7 +184,7 @@ def _gathered(
 
 def _centred(layout: Layout) -> bool:
     """Whether coils can be calibrated from the middle of every slice."""
-    return all(calibrated(mask, calibration_region(mask)) for mask in _mask(layout))
+    return all(can_calibrate(mask, calibration_region(mask)) for mask in _mask(layout))
 
 
 def _of_all_repetitions(

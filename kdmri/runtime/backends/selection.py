@@ -56,7 +56,7 @@ def denoiser(file: Path, backend: str, *, device: torch.device, threads: int, in
     return OpenVinoDenoiser(file, threads=threads, precision=precision, inferences=inferences)
 
 
-def in_hardware(precision: str) -> bool:
+def cpu_supports(precision: str) -> bool:
     """Whether OpenVINO is there, and the processor computes in a precision ("bf16") rather than converting."""
     if find_spec("openvino") is None:
         return False
@@ -66,20 +66,20 @@ def in_hardware(precision: str) -> bool:
     return precision.upper() in capabilities
 
 
-def offered(manifests: Sequence[Manifest], device: torch.device) -> list[str]:
+def available_backends(manifests: Sequence[Manifest], device: torch.device) -> list[str]:
     """The back ends that this machine has for all of these models, without losing what their cards say.
 
-    TensorRT is named by any ONNX Runtime that knows it; see `unusable`.
+    TensorRT is named by any ONNX Runtime that knows it; see `why_unavailable`.
     """
     if device.type != "cpu":
         return [ONNXRUNTIME, *([TENSORRT] if onnx.TENSORRT in onnxruntime.get_available_providers() else [])]
     if find_spec("openvino") is None:
         return [ONNXRUNTIME]
     exact = all(m.precision_loss.get("bf16", float("inf")) <= TOLERATED_LOSS for m in manifests)
-    return [ONNXRUNTIME, OPENVINO, *([OPENVINO_BF16] if exact and in_hardware("bf16") else [])]
+    return [ONNXRUNTIME, OPENVINO, *([OPENVINO_BF16] if exact and cpu_supports("bf16") else [])]
 
 
-def unusable(backend: str, device: torch.device, bundles: Sequence[Bundle]) -> str | None:
+def why_unavailable(backend: str, device: torch.device, bundles: Sequence[Bundle]) -> str | None:
     """Why a back end can't run bundles on a device; None where their first cascades could be loaded.
 
     A GPU takes a driver, torch for CUDA and onnxruntime-gpu; TensorRT, its libraries too.
@@ -92,12 +92,12 @@ def unusable(backend: str, device: torch.device, bundles: Sequence[Bundle]) -> s
     return None
 
 
-def fastest(bundles: Sequence[Bundle], *, device: torch.device, threads: int) -> Choice:
+def choose_fastest(bundles: Sequence[Bundle], *, device: torch.device, threads: int) -> Choice:
     """The back end that runs the first cascade of the first bundle in the least time: one for all of the bundles, so
     that the times of teacher and student compare."""
-    names = offered([bundle.manifest for bundle in bundles], device)
+    names = available_backends([bundle.manifest for bundle in bundles], device)
     missing = ""
-    if TENSORRT in names and (reason := unusable(TENSORRT, device, bundles)):
+    if TENSORRT in names and (reason := why_unavailable(TENSORRT, device, bundles)):
         names.remove(TENSORRT)
         missing = f"; without {TENSORRT}: {reason}"
     if len(names) == 1:

@@ -20,12 +20,11 @@ from kdmri.formats import nifti
 from kdmri.formats.dicom import derived
 from kdmri.formats.dicom import reader as dicom
 from kdmri.formats.kspace import reader as kspace
-from kdmri.formats.kspace.mrd import prewhiten
-from kdmri.physics.readout import remove_oversampling
+from kdmri.physics.noise import prewhiten
 from kdmri.quality import metrics
 from kdmri.runtime import Reconstructor, zero_filled
+from kdmri.runtime.measurement import measurements, remove_oversampling
 from kdmri.runtime.model import Model
-from kdmri.runtime.reconstructor import measurements
 from tests.formats.kspace.mrd_files import MrdFile, flag
 from tests.scans import rss
 
@@ -559,8 +558,8 @@ def test_a_line_that_a_real_scan_lacks_is_filled(
 
 @pytest.mark.parametrize(("coils", "kept"), [(None, 10), (3, 3), (40, 16)])
 def test_a_real_scan_with_a_chosen_number_of_coils(whole: KSpace, coils: int | None, kept: int) -> None:
-    samples, _, maps = next(measurements(whole, torch.device("cpu"), coils=coils))
-    assert samples.shape == maps.shape == (1, kept, SIZE, SIZE)
+    measured = next(measurements(whole, torch.device("cpu"), coils=coils)).acquisition
+    assert measured.samples.shape == measured.sensitivities.shape == (1, kept, SIZE, SIZE)
 
 
 def test_real_coils_without_a_centre_are_refused(

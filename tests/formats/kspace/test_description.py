@@ -20,8 +20,8 @@ from kdmri.formats.dicom import derived
 from kdmri.formats.kspace import fastmri
 from kdmri.formats.kspace import reader as kspace
 from kdmri.formats.kspace.description import PLACES, patient_and_study
+from kdmri.phantoms import phantom, scan
 from tests.formats.kspace.mrd_files import MrdFile
-from tests.scans import phantom, scan
 
 TOLD = {
     "PatientName": ("patientName", "Müller^Änne", "Müller^Änne"),

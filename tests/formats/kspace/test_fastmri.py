@@ -19,9 +19,9 @@ from kdmri.data.kspace import KSpace
 from kdmri.errors import KdmriError, UnreadableKSpace, UnsupportedInput
 from kdmri.formats.kspace import fastmri
 from kdmri.formats.kspace import reader as kspace
+from kdmri.phantoms import phantom, scan
 from kdmri.physics.fourier import ifft2c
 from tests.formats.kspace.mrd_files import MrdFile
-from tests.scans import phantom, scan
 
 ROWS, COLUMNS = 12, 10
 # Each example writes a file.

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy import ndarray
 from numpy.testing import assert_allclose, assert_array_equal
@@ -21,11 +21,12 @@ from kdmri.formats import nifti
 from kdmri.formats.dicom import derived
 from kdmri.formats.dicom import reader as dicom
 from kdmri.formats.kspace import reader as kspace
-from kdmri.formats.kspace.mrd import prewhiten
+from kdmri.phantoms import phantom, scan
+from kdmri.physics.noise import prewhiten
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model
 from tests.formats.kspace.mrd_files import MrdFile, flag
-from tests.scans import phantom, rss, scan
+from tests.scans import rss
 
 GENERATOR = shutil.which("ismrmrd_generate_cartesian_shepp_logan")
 needs_generator = pytest.mark.skipif(GENERATOR is None, reason="Debian's ismrmrd-tools is not installed")
@@ -340,19 +341,6 @@ def test_oversampling_is_told_by_the_image_shape(full: KSpace, saved: Callable[[
 
 
 # Noise
-
-
-@given(coils=st.integers(1, 8), seed=st.integers(0, 2**16))
-def test_whitened_noise_is_uncorrelated_and_as_strong_as_before(coils: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    mixing = np.eye(coils) + 0.3 * rng.standard_normal((coils, coils))
-    # Beyond MAX_CONDITION, of the covariance, samples are left as they are.
-    assume(np.linalg.cond(mixing) < 500)
-    noise = (mixing @ (rng.standard_normal((2, coils, 4096)).T @ [1, 1j]).T).astype(np.complex64)
-    noise -= noise.mean(axis=1, keepdims=True)
-    white = prewhiten(noise[np.newaxis, :, :, np.newaxis], noise)[0, :, :, 0]
-    strength = np.mean(np.abs(noise) ** 2)
-    assert_allclose(white @ white.conj().T / noise.shape[1], strength * np.eye(coils), atol=1e-3 * strength)
 
 
 def test_a_noise_scan_whitens_the_scan(full: KSpace, saved: Callable[[MrdFile], Path]) -> None:

@@ -14,8 +14,8 @@ from kdmri.data.kspace import KSpace
 from kdmri.errors import KdmriError, UnreadableKSpace, UnsupportedInput
 from kdmri.formats.kspace import fastmri
 from kdmri.formats.kspace import reader as kspace
+from kdmri.phantoms import phantom, scan
 from tests.formats.kspace.mrd_files import MrdFile
-from tests.scans import phantom, scan
 
 
 @pytest.fixture(scope="module")

@@ -28,10 +28,10 @@ from pydicom.data import get_testdata_file
 from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import fastmri
 from kdmri.operations.media_types import DICOM, HDF5, JSON
+from kdmri.phantoms import phantom, scan
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model
 from tests.e2e.serving import PATIENCE, until
-from tests.scans import phantom, scan
 from tests.service.engine.test_cancellation import Stages
 from tests.service.transports.test_status import value
 

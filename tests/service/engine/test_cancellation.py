@@ -13,10 +13,10 @@ from kdmri_service.errors import Cancelled
 from starlette.types import Message
 
 from kdmri.formats.kspace import fastmri
+from kdmri.phantoms import phantom, scan
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, StageName
-from tests.scans import phantom, scan
 from tests.service.transports.test_status import value
 
 SLICES = 6

@@ -31,12 +31,12 @@ from kdmri.operations import Reconstruct, SuperResolve
 from kdmri.operations.operation import Result
 from kdmri.operations.reconstruction import ReconstructionJob
 from kdmri.operations.super_resolution import REPLAY_BYTES_PER_PIXEL, SuperResolutionJob
+from kdmri.phantoms import phantom, scan
 from kdmri.quality.comparison import PSNR_CEILING, Comparison, compare
 from kdmri.quality.metrics import psnr
 from kdmri.quality.no_reference import Quality
 from kdmri.runtime import Reconstructor, SuperResolver
 from kdmri.runtime.model import Model
-from tests.scans import phantom, scan
 from tests.service.transports.test_status import value
 
 UNKNOWN = Quality(0, 0, 0, 0)

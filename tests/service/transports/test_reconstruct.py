@@ -13,10 +13,10 @@ from PIL import Image
 from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import fastmri
 from kdmri.formats.kspace import reader as kspace
+from kdmri.phantoms import phantom, scan
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model
 from tests.formats.kspace.mrd_files import MrdFile
-from tests.scans import phantom, scan
 from tests.service.transports.test_status import value
 
 

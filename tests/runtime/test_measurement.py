@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kdmri.data.kspace import KSpace
+from kdmri.phantoms import phantom, scan
 from kdmri.physics.fourier import centre_crop, ifft2c
-from kdmri.physics.readout import remove_oversampling
-from tests.scans import phantom, scan
+from kdmri.runtime.measurement import remove_oversampling
 
 
 def plain(kspace: KSpace) -> torch.Tensor:

@@ -1,0 +1,184 @@
+"""Preparation of a measurement: k-space as the reconstructor needs it, a batch of slices at a time.
+
+Readout oversampling is removed, units are removed, coils are compressed and their sensitivities estimated.
+"""
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Complex, Float
+from torch import Tensor
+
+from kdmri.data.kspace import KSpace, Scan
+from kdmri.errors import UnsupportedInput
+from kdmri.physics.acquisition import Acquisition
+from kdmri.physics.coils import compress, compression_matrix, expand
+from kdmri.physics.espirit import calibration_block, can_calibrate, estimate_sensitivities
+from kdmri.physics.fourier import centre_crop, fft2c
+from kdmri.physics.readout import crop_readout
+from kdmri.physics.sampling import calibration_region
+from kdmri.physics.scaling import divide, power_of_two
+from kdmri.physics.sparse_fit import sparse_fit
+from kdmri.runtime.memory import slices_per_batch
+from kdmri.runtime.stages import Stage, untimed
+
+COILS_PER_FOLD = 2
+"""Least number of virtual coils for each pixel that aliasing folds onto another, if calibration is a separate scan.
+
+The lowest frequencies are then aliased too, and nothing but the coils tells the pixels apart. ISMRMRD's phantom sampled
+at every 4th line is 0.9% off with 8 virtual coils and 1.5% with the 5 that keep its energy (docs/formats.md).
+"""
+FEW_LINES = 10
+"""Number of central lines below which the centre is completed first: sensitivities from fewer lines have errors that an
+exact fit would turn into noise (docs/decisions/0007)."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A batch of slices, ready for reconstruction."""
+
+    acquisition: Acquisition
+    """Samples of virtual coils, divided by `unit`."""
+    unit: Float[Tensor, "slice 1 1"]
+    """Factor from the units of the acquisition to those of the input; 0 for a slice without any signal."""
+
+
+def measurements(
+    kspace: Scan, device: torch.device, stage: Stage = untimed, *, coils: int | None = None
+) -> Iterator[Measurement]:
+    """Prepare a scan batch by batch, with as many slices at a time as free memory allows.
+
+    Args:
+        kspace: the scan; slices are read from it as they are needed.
+        device: device that the batches are placed on.
+        stage: announces "parse" and "sensitivities".
+        coils: number of virtual coils; by default as many as keep the energy of the calibration region.
+
+    Raises:
+        UnsupportedInput: a sample is NaN or infinite, or several coils have no fully sampled centre.
+    """
+    _, coil_count, rows, columns = kspace.shape
+    size = slices_per_batch(device, samples=coil_count * rows * columns, pixels=rows * columns)
+    for batch in _read_ahead(kspace, size, stage):
+        with stage("sensitivities"):
+            measurement = _prepare(remove_oversampling(batch), device, coils)
+        # Outside of the stage: what the caller does with a batch is not part of its preparation.
+        yield measurement
+
+
+def _prepare(part: KSpace, device: torch.device, coils: int | None) -> Measurement:
+    """Remove units, compress the coils and estimate their sensitivities."""
+    samples, unit = _without_units(part.samples)
+    samples = samples.to(device)
+    mask = torch.from_numpy(part.mask.astype(np.float32)).unsqueeze(1)
+    maps = torch.ones_like(samples)
+    if samples.shape[1] > 1:
+        samples, maps = _virtual_coils(part, samples, coils)
+    return Measurement(Acquisition(samples, mask, maps), unit[:, None, None].to(device))
+
+
+def _without_units(
+    samples: Complex[np.ndarray, "slice coil row column"],
+) -> tuple[Complex[Tensor, "slice coil row column"], Float[Tensor, " slice"]]:
+    """Divide every slice by a power of two, and return that, too. Raises UnsupportedInput for NaN and infinity."""
+    array = torch.from_numpy(samples)
+    unit = power_of_two(array)
+    if not unit.isfinite().all():
+        raise UnsupportedInput("expected finite k-space samples, got NaN or infinity")
+    return divide(array, unit), unit
+
+
+def _read_ahead(kspace: Scan, size: int, stage: Stage) -> Iterator[KSpace]:
+    """Read batches of `size` slices; while one batch is worked on, a thread reads the next."""
+    parts = [slice(start, start + size) for start in range(0, kspace.shape[0], size)]
+    with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
+        following = reader.submit(kspace.select, parts[0])
+        for after in (*parts[1:], None):
+            with stage("parse"):
+                part = following.result()
+            if after:
+                following = reader.submit(kspace.select, after)
+            yield part
+
+
+def remove_oversampling(kspace: KSpace) -> KSpace:
+    """Remove readout oversampling, so that everything that follows works on fewer rows.
+
+    The image is the same after the crop to `image_shape`. The scan returns unchanged if there is nothing to remove, or
+    if sampling varies along the readout, because then there is no whole readout to transform.
+    """
+    rows, wanted = kspace.samples.shape[-2], kspace.image_shape[0]
+    if wanted >= rows or (kspace.mask != kspace.mask[:, :1]).any():
+        return kspace
+    samples = np.stack([crop_readout(torch.from_numpy(coils), wanted).numpy() for coils in kspace.samples])
+    calibration = kspace.calibration and remove_oversampling(kspace.calibration)
+    return replace(kspace, samples=samples, mask=kspace.mask[:, :wanted], calibration=calibration)
+
+
+def _virtual_coils(
+    part: KSpace, samples: Complex[Tensor, "slice coil row column"], coils: int | None
+) -> tuple[Complex[Tensor, "slice virtual row column"], Complex[Tensor, "slice virtual row column"]]:
+    """Compress the coils of every slice, and estimate the sensitivities of the virtual ones.
+
+    Args:
+        part: the slices, with their masks and, if there is one, their calibration scan.
+        samples: their samples without units, on the device to work on.
+        coils: number of virtual coils, or None to keep the calibration's energy.
+
+    Returns:
+        Samples of virtual coils and their sensitivities.
+    """
+    source = part.calibration or part
+    calibration = samples if source is part else _without_units(source.samples)[0].to(samples.device)
+    patterns = [source.mask[min(index, len(source.mask) - 1)] for index in range(len(samples))]
+    regions = [_region(pattern) for pattern in patterns]
+    shape = (calibration.shape[-2], calibration.shape[-1])
+    blocks = [
+        scan[None, :, *calibration_block(region, shape)] for scan, region in zip(calibration, regions, strict=True)
+    ]
+    # All slices of a batch have as many virtual coils as the slice that needs most: they share one array.
+    count = coils or max(len(compression_matrix(block)) for block in blocks)
+    if part.calibration and not coils:
+        count = max(count, math.ceil(COILS_PER_FOLD * part.acceleration))
+    compressed, maps = [], []
+    for index, (block, region, pattern) in enumerate(zip(blocks, regions, patterns, strict=True)):
+        matrix = compression_matrix(block, coils=count)
+        estimate = estimate_sensitivities(compress(calibration[index : index + 1], matrix), region)
+        # A calibration scan may keep readout oversampling that has been removed from the image's samples.
+        estimate = centre_crop(estimate, (samples.shape[-2], samples.shape[-1]))
+        compressed.append(compress(samples[index : index + 1], matrix))
+        if part.calibration is None and min(extent.stop - extent.start for extent in region) < FEW_LINES:
+            estimate = _recalibrate(compressed[-1], torch.tensor(pattern), estimate)
+        maps.append(estimate)
+    return torch.cat(compressed), torch.cat(maps)
+
+
+def _recalibrate(
+    samples: Complex[Tensor, "1 virtual row column"], mask: Bool[Tensor, "row column"], maps: Tensor
+) -> Complex[Tensor, "1 virtual row column"]:
+    """Estimate sensitivities from the whole of k-space, missing samples filled in by a fit with first estimates.
+
+    Args:
+        samples: samples of the virtual coils of one slice.
+        mask: True where a sample was measured.
+        maps: first estimates of the sensitivities.
+    """
+    image = sparse_fit(Acquisition(samples, mask.float()[None, None], maps))
+    completed = torch.where(mask.to(samples.device), samples, fft2c(expand(image, maps)))
+    rows, columns = samples.shape[-2:]
+    return estimate_sensitivities(completed, (slice(0, rows), slice(0, columns)))
+
+
+def _region(pattern: Bool[np.ndarray, "row column"]) -> tuple[slice, slice]:
+    """Return the region that calibrates a slice. Raises UnsupportedInput if none is large enough."""
+    region = calibration_region(pattern)
+    if not can_calibrate(pattern, region):
+        size = " x ".join(str(extent.stop - extent.start) for extent in region)
+        raise UnsupportedInput(
+            f"several coils: expected a fully sampled centre of at least 4 x 4 samples to calibrate them, got {size}"
+        )
+    return region
