@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import structlog
+from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from kdmri_service.engine.catalogue import load_catalogue
 from kdmri_service.engine.engine import Engine
+from kdmri_service.engine.parsing.pool import ParserLimits, ParserPool
 from kdmri_service.engine.scheduler import Scheduler
 from kdmri_service.observability import logs, traces
 from kdmri_service.settings import Settings
@@ -83,11 +85,31 @@ async def running(settings: Settings, operations: Sequence[type[Operation]] = OP
     catalogue = await scheduler.prepare(load, threads=settings.inference_threads)
     scheduler.batch = settings.batch_on(catalogue.device)
     shadow = Shadow(catalogue, scheduler, rate=settings.shadow_rate)
+    parsers = await run_sync(_start_parsers, settings) if settings.parsers else None
     log.info("ready", models=len(catalogue.bundles), version=kdmri.__version__)
     limits = Limits(unpacked_bytes=settings.max_unpacked_mb * 2**20)
-    yield Service(settings, Engine(catalogue, scheduler, limits), shadow)
+    yield Service(settings, Engine(catalogue, scheduler, limits, parsers), shadow)
+    if parsers is not None:
+        parsers.close()
     scheduler.close()
     shadow.close()
+
+
+def _start_parsers(settings: Settings) -> ParserPool:
+    """Start the processes that read uploads, and log what the kernel confines them by."""
+    bytes_at_most = settings.parse_memory_mb * 2**20
+    limits = ParserLimits(seconds=settings.parse_seconds, memory=bytes_at_most, answer=bytes_at_most)
+    pool = ParserPool(settings.parsers, limits)
+    held = pool.start()
+    if held.complete:
+        log.info("parsers are confined", landlock=held.landlock, seccomp=held.seccomp)
+    else:
+        log.warning(
+            "this kernel confines parsers in part: limits on memory and time hold, and what is named here",
+            landlock=held.landlock,
+            seccomp=held.seccomp,
+        )
+    return pool
 
 
 class Envelope:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from kdmri.bundles.location import models_folder
+import kdmri
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 GPU_BATCH = 8
@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     """Address to listen on. The service has neither passwords nor TLS: put a proxy in front before you widen this."""
     port: int = Field(8000, ge=0, le=65535)
     """TCP port to listen on; 0 lets the operating system choose a free one."""
-    models: Path = Field(default_factory=models_folder)
+    models: Path = kdmri.MODELS
     """Folder of model bundles, <name>/<version>/."""
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     """Device that runs the models: cpu, cuda or cuda:N. If CUDA cannot be used, the service runs on the processor and
@@ -57,6 +57,13 @@ class Settings(BaseSettings):
     """Largest body of a request, in MiB. Larger ones are answered 413."""
     max_unpacked_mb: int = Field(8192, ge=1)
     """Largest size, in MiB, that an upload may unpack to in memory."""
+    parsers: int = Field(2, ge=0)
+    """Number of sandboxed processes per worker that read uploads. 0 reads them in the serving process, which a hostile
+    file can then stop: only for development on systems other than Linux."""
+    parse_seconds: int = Field(2, ge=1)
+    """Processor time that reading an upload may take, in seconds, and a second more for every 8 MiB of it."""
+    parse_memory_mb: int = Field(2048, ge=256)
+    """Memory that reading an upload may take, in MiB, and the size that the arrays read from it may have."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe level that is logged."""
     traces: bool = False

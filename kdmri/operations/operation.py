@@ -23,6 +23,7 @@ from kdmri.formats import nifti, png
 from kdmri.formats.dicom import derived
 from kdmri.operations import encoding
 from kdmri.operations.media_types import BINARY, DICOM_TYPES, HDF5, JSON, NIFTI, PNG, SIDE_BY_SIDE
+from kdmri.operations.packing import Record
 from kdmri.quality.no_reference import Quality
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, untimed
@@ -121,6 +122,11 @@ class Input(ABC):
     @abstractmethod
     def media_types(self) -> tuple[str, ...]:
         """Media types that can hold the answer, the default first."""
+
+    @property
+    @abstractmethod
+    def records(self) -> Sequence[Record]:
+        """Everything that was parsed, in memory, as the records that cross the border to another process."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -231,6 +237,14 @@ class Operation(BaseModel, ABC):
             UnreadableInput: The bytes are not what the operation reads, or are damaged.
             UnsupportedInput: The files are readable, but not what the operation works on.
             InvalidRequest: A parameter does not fit the files.
+        """
+
+    @abstractmethod
+    def from_records(self, records: Sequence[Record]) -> Input:
+        """Return the input whose `records` these are.
+
+        Raises:
+            UnreadableInput: They are not the records of this operation.
         """
 
     @classmethod

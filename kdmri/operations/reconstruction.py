@@ -13,11 +13,12 @@ from pydicom import Dataset
 from kdmri.bundles.manifest import Manifest, Task
 from kdmri.data.images import Images
 from kdmri.data.kspace import KSpace, Scan
-from kdmri.errors import InvalidRequest
+from kdmri.errors import InvalidRequest, UnreadableInput
 from kdmri.formats.dicom import derived
 from kdmri.formats.kspace import reader
 from kdmri.operations.media_types import BINARY, DICOM, HDF5, JSON, PNG, ZIP
 from kdmri.operations.operation import Input, Job, Limits, Operation, Result, SourceFile
+from kdmri.operations.packing import Record
 from kdmri.quality import no_reference
 from kdmri.quality.no_reference import Quality
 from kdmri.runtime import Reconstructor, batch_key
@@ -81,6 +82,10 @@ class ReconstructionInput(Input):
         return Reconstruct.answer_types
 
     @property
+    def records(self) -> Sequence[Record]:
+        return (self.scan.select(slice(None)),)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         return self.scan.notes
 
@@ -116,6 +121,11 @@ class Reconstruct(Operation):
             files[0].file, contrast=self.contrast, repetition=self.repetition, max_bytes=limits.unpacked_bytes
         ) as scan:
             yield ReconstructionInput(scan, self.coils)
+
+    def from_records(self, records: Sequence[Record]) -> Input:
+        if len(records) != 1 or not isinstance(records[0], KSpace):
+            raise UnreadableInput("expected one scan, got something else from its reader")
+        return ReconstructionInput(records[0], self.coils)
 
     @classmethod
     def example(cls, manifest: Manifest) -> Job:

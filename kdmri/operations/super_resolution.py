@@ -12,10 +12,12 @@ from pydicom import Dataset
 
 from kdmri.bundles.manifest import Manifest, Task
 from kdmri.data.images import Images
+from kdmri.errors import UnreadableInput
 from kdmri.formats.dicom import derived
 from kdmri.formats.dicom.reader import DicomSeries, read, read_zip
 from kdmri.operations.media_types import BINARY, DICOM, JSON, PNG, RELATED, ZIP
 from kdmri.operations.operation import Input, Job, Limits, Operation, Result, SourceFile
+from kdmri.operations.packing import Record
 from kdmri.quality import no_reference
 from kdmri.quality.no_reference import Quality
 from kdmri.runtime import SuperResolver
@@ -83,6 +85,10 @@ class SuperResolutionInput(Input):
         return (*envelopes, PNG, JSON)
 
     @property
+    def records(self) -> Sequence[Record]:
+        return tuple(self.groups)
+
+    @property
     def headers(self) -> Sequence[Dataset]:
         return self.groups[0].headers
 
@@ -118,6 +124,12 @@ class SuperResolve(Operation):
             )
         else:
             yield SuperResolutionInput(read(sources, max_pixels=max_pixels), self.scale)
+
+    def from_records(self, records: Sequence[Record]) -> Input:
+        groups = [record for record in records if isinstance(record, DicomSeries)]
+        if not groups or len(groups) != len(records):
+            raise UnreadableInput("expected series of images, got something else from their reader")
+        return SuperResolutionInput(groups, self.scale)
 
     @classmethod
     def example(cls, manifest: Manifest) -> Job:

@@ -10,6 +10,7 @@ from kdmri_service.engine import answer as answers
 from kdmri_service.engine.answer import Answer
 from kdmri_service.engine.catalogue import Catalogue
 from kdmri_service.engine.inference import infer
+from kdmri_service.engine.parsing.pool import ParserPool
 from kdmri_service.engine.scheduler import Scheduler
 from kdmri_service.observability.observation import Observation
 
@@ -31,23 +32,30 @@ class Request:
     models: Sequence[Model]
     choose_type: ChooseType
     observation: Observation
+    client: str
+    """Who sent it, for a fair share of the parser workers; never logged."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What answers requests: models, and turns to run them."""
+    """What answers requests: models, turns to run them, and parser workers."""
 
     catalogue: Catalogue
     scheduler: Scheduler
     limits: Limits
+    parsers: ParserPool | None = None
+    """Without parser workers uploads are parsed in this process."""
 
-    def admit(self, operation: Operation, choose_type: ChooseType, observation: Observation) -> Request:
+    def admit(
+        self, operation: Operation, choose_type: ChooseType, observation: Observation, *, client: str = ""
+    ) -> Request:
         """Check a request as far as that is possible without its files.
 
         Args:
             operation: The operation with its parameters.
             choose_type: The transport's choice of a media type.
             observation: Observes the request; it learns the role of the model that is chosen.
+            client: The address of the client.
 
         Returns:
             The request to run once its files are there.
@@ -62,7 +70,7 @@ class Engine:
         models = self.catalogue.choose(operation.task, operation.role, operation.model)
         if operation.role != BOTH:
             observation.role = models[0].manifest.role
-        return Request(operation, models, choose_type, observation)
+        return Request(operation, models, choose_type, observation, client)
 
     async def run(self, request: Request, files: Sequence[SourceFile]) -> Answer:
         """Parse, run and encode. If this is cancelled, the work ends with the stage that it is at.
@@ -82,7 +90,7 @@ class Engine:
         async with _closing_on_error(files) as opened:
             with self.scheduler.request_in_flight():
                 with observation("parse"):
-                    source = await run_sync(opened.enter_context, request.operation.parse(files, self.limits))
+                    source = await self._parse(request, files, opened)
                 media_type = _choose_type(request, source)
                 results = [
                     await infer(job, model, self.scheduler, observation)
@@ -101,6 +109,12 @@ class Engine:
                 role,
                 opened.pop_all().close,
             )
+
+    async def _parse(self, request: Request, files: Sequence[SourceFile], opened: ExitStack) -> Input:
+        operation = request.operation
+        if self.parsers is None or not self.parsers.knows(operation):
+            return await run_sync(opened.enter_context, operation.parse(files, self.limits))
+        return await self.parsers.parse(operation, files, self.limits, client=request.client)
 
 
 @asynccontextmanager

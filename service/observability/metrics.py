@@ -57,6 +57,12 @@ SLICE_DURATION = Histogram(
     registry=REGISTRY,
 )
 SLICES = Counter("kdmri_slices", "Slices in successful responses.", ["operation", "role"], registry=REGISTRY)
+PARSERS_ENDED = Counter(
+    "kdmri_parsers_ended",
+    "Parser workers that an upload ended, by reason: time, crash or killed.",
+    ["reason"],
+    registry=REGISTRY,
+)
 QUEUE_DEPTH = Gauge(
     "kdmri_queue_depth", "Requests that wait in the queue.", registry=REGISTRY, multiprocess_mode="livesum"
 )

@@ -20,6 +20,7 @@ from kdmri.data.images import Images
 from kdmri.errors import UnreadableInput
 from kdmri.operations.media_types import BINARY, HDF5, JSON, PNG
 from kdmri.operations.operation import Input, Job, Limits, Operation, SourceFile
+from kdmri.operations.packing import Record
 from kdmri.quality.no_reference import Quality
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, untimed
@@ -80,6 +81,10 @@ class DenoisingInput(Input):
     def media_types(self) -> tuple[str, ...]:
         return Denoise.answer_types
 
+    @property
+    def records(self) -> Sequence[Record]:
+        return (self.job.images,)
+
 
 class Denoise(Operation):
     """NumPy images to smoother images."""
@@ -100,6 +105,10 @@ class Denoise(Operation):
         except ValueError as error:
             raise UnreadableInput("expected a NumPy array, got something else") from error
         yield DenoisingInput(DenoisingJob(Images(pixels.astype(np.float32)), self.passes))
+
+    def from_records(self, records: Sequence[Record]) -> Input:
+        (images,) = (record for record in records if isinstance(record, Images))
+        return DenoisingInput(DenoisingJob(images, self.passes))
 
     @classmethod
     def example(cls, manifest: Manifest) -> Job:

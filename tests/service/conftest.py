@@ -10,10 +10,18 @@ from kdmri.formats.kspace import fastmri
 from kdmri.phantoms import phantom, scan
 
 
+@pytest.fixture(scope="package", autouse=True)
+def parse_in_this_process() -> Iterator[None]:
+    """Read uploads in the test's process: parser workers take seconds to start, and have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KDMRI_PARSERS", "0")
+        yield
+
+
 @pytest.fixture(scope="session")
 def client() -> Iterator[TestClient]:
     """The service with the shipped models in single precision, uploads up to 8 MB; no shadow runs: they would count."""
-    settings = Settings(max_upload_mb=8, shadow_rate=0, backend="onnxruntime")
+    settings = Settings(max_upload_mb=8, shadow_rate=0, backend="onnxruntime", parsers=0)
     with TestClient(create_app(settings), raise_server_exceptions=False) as running:
         yield running
 

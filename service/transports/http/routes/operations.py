@@ -44,7 +44,9 @@ def _route(operation_type: type[Operation]) -> Callable[..., Awaitable[Response]
         operation: Operation,
     ) -> Response:
         with track_request(operation.name, operation.role, status_of=status_of) as observation:
-            admitted = service.engine.admit(operation, choose_type, observation)
+            admitted = service.engine.admit(
+                operation, choose_type, observation, client=request.client.host if request.client else ""
+            )
             limit = service.settings.max_upload_mb * 2**20
             files = await receive(request, raw=operation.body_types, limit=limit)
             answer = await while_connected(request, service.engine.run(admitted, files))
