@@ -6,7 +6,7 @@ BIN := .venv/bin
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check mypy serve bench kernels lock clean test-stack dashboards
+.PHONY: help demo test check mypy docs figures notebooks serve bench kernels lock clean test-stack dashboards
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,17 +26,28 @@ demo: .venv/serve  ## install, start the service, send it real images, show what
 test: .venv/dev  ## install and pass the tests
 	$(BIN)/pytest
 
-check: .venv/dev  ## ruff, mypy, import-linter
+check: .venv/dev  ## ruff, mypy, import-linter, the documentation without a warning
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(MAKE) --no-print-directory mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory docs
+
+docs: .venv/dev  ## build the documentation into site/
+	$(BIN)/python -W ignore -m tools.site
+	$(BIN)/python -m zensical build --strict --clean
 
 mypy: .venv/dev  ## types alone
 	mkdir -p .venv/import-names
 	ln -sfn ../../service .venv/import-names/kdmri_service
 	ln -sfn ../../training .venv/import-names/kdmri_training
 	$(BIN)/mypy
+
+figures:  ## draw docs/figures/*.svg anew; needs graphviz
+	for file in docs/figures/*.dot; do dot -Tsvg $$file -o $${file%.dot}.svg; done
+
+notebooks: .venv/dev  ## run the tutorials and write examples/*.ipynb anew
+	$(BIN)/python -m tools.site.notebooks
 
 serve: .venv/serve  ## run the service on 127.0.0.1:8000
 	$(BIN)/kdmri serve
@@ -57,4 +68,4 @@ lock: .venv/dev  ## write the installed versions to constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -v -E '^(pip|setuptools|wheel|nvidia-.*|triton)[ =]' > constraints.txt
 
 clean:  ## remove the environment and what was written
-	rm -rf .venv build demo-out *.egg-info
+	rm -rf .venv build site demo-out *.egg-info

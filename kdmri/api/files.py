@@ -31,10 +31,11 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 def read(source: Source, *, contrast: int = 0, repetition: int = 0) -> KSpace | list[DicomSeries]:
     """Read k-space (fastMRI or ISMRMRD in HDF5) or MR DICOM, told apart by content.
 
-    >>> from pydicom.data import get_testdata_file
-    >>> [series] = kdmri.read(get_testdata_file("MR_small.dcm"))
-    >>> series.images.pixels.shape
-    (1, 64, 64)
+    Examples:
+        >>> from pydicom.data import get_testdata_file
+        >>> [series] = kdmri.read(get_testdata_file("MR_small.dcm"))
+        >>> series.images.pixels.shape
+        (1, 64, 64)
 
     Args:
         source: a file, a zip of a DICOM series, or a folder with DICOM files at any depth.
@@ -63,14 +64,15 @@ def save(result: Result | KSpace, target: str | os.PathLike[str]) -> None:
     `.nii.gz` is NIfTI, `.png` a preview, `.dcm` one DICOM object, a name without a suffix a folder of DICOM objects
     and `.h5` HDF5: reconstructed images as the dataset `reconstruction`, k-space in fastMRI's layout.
 
-    >>> import tempfile
-    >>> from pydicom.data import get_testdata_file
-    >>> result = kdmri.super_resolve(kdmri.read(get_testdata_file("MR_small.dcm")))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     kdmri.save(result, f"{folder}/finer.dcm")
-    ...     [series] = kdmri.read(f"{folder}/finer.dcm")
-    >>> series.images.pixels.shape
-    (1, 128, 128)
+    Examples:
+        >>> import tempfile
+        >>> from pydicom.data import get_testdata_file
+        >>> result = kdmri.super_resolve(kdmri.read(get_testdata_file("MR_small.dcm")))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     kdmri.save(result, f"{folder}/finer.dcm")
+        ...     [series] = kdmri.read(f"{folder}/finer.dcm")
+        >>> series.images.pixels.shape
+        (1, 128, 128)
 
     Raises:
         InvalidRequest: the name ends in something else, or the format does not hold these images.

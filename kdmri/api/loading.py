@@ -12,8 +12,9 @@ from kdmri.runtime.model import Model, load_model
 def models(folder: str | os.PathLike[str] | None = None) -> list[Manifest]:
     """List the manifests of the installed models, or of those in a models folder, by name and version.
 
-    >>> [manifest.role for manifest in kdmri.models() if manifest.task == "super-resolution"]
-    ['student', 'teacher']
+    Examples:
+        >>> [manifest.role for manifest in kdmri.models() if manifest.task == "super-resolution"]
+        ['student', 'teacher']
 
     Raises:
         UnknownModel: the folder holds no model.
@@ -31,8 +32,9 @@ def load(
 ) -> Model:
     """Load a model, verified against the hashes in its manifest.
 
-    >>> kdmri.load("teacher").manifest.name
-    'dc-cnn-teacher'
+    Examples:
+        >>> kdmri.load("teacher").manifest.name
+        'dc-cnn-teacher'
 
     Args:
         name: "student" or "teacher" for the newest model of this role, a model's NAME for its newest version, or

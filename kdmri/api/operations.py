@@ -18,10 +18,11 @@ def undersample(
 ) -> KSpace:
     """Keep one line in `acceleration` of fully sampled k-space, as if the scan had been that much shorter.
 
-    >>> from pydicom.data import get_testdata_file
-    >>> scan = kdmri.undersample(kdmri.read(get_testdata_file("MR_small.dcm")), 4)
-    >>> scan.shape, scan.acceleration
-    ((1, 1, 64, 64), 4.0)
+    Examples:
+        >>> from pydicom.data import get_testdata_file
+        >>> scan = kdmri.undersample(kdmri.read(get_testdata_file("MR_small.dcm")), 4)
+        >>> scan.shape, scan.acceleration
+        ((1, 1, 64, 64), 4.0)
 
     Args:
         source: fully sampled k-space, or magnitude images, whose k-space is simulated with one coil and no phase.
@@ -46,10 +47,11 @@ def undersample(
 def reconstruct(scan: Scan | list[DicomSeries], model: str | Model = "student", *, coils: int | None = None) -> Result:
     """Reconstruct undersampled k-space to magnitude images in the units of the input.
 
-    >>> from pydicom.data import get_testdata_file
-    >>> scan = kdmri.undersample(kdmri.read(get_testdata_file("MR_small.dcm")), 4)
-    >>> kdmri.reconstruct(scan).pixels.shape
-    (1, 64, 64)
+    Examples:
+        >>> from pydicom.data import get_testdata_file
+        >>> scan = kdmri.undersample(kdmri.read(get_testdata_file("MR_small.dcm")), 4)
+        >>> kdmri.reconstruct(scan).pixels.shape
+        (1, 64, 64)
 
     Args:
         scan: k-space as `read` returns it. DICOM is refused.
@@ -72,9 +74,10 @@ def super_resolve(
 ) -> Result:
     """Compute the same images on a grid `scale` times finer, over the same field of view.
 
-    >>> from pydicom.data import get_testdata_file
-    >>> kdmri.super_resolve(kdmri.read(get_testdata_file("MR_small.dcm"))).pixels.shape
-    (1, 128, 128)
+    Examples:
+        >>> from pydicom.data import get_testdata_file
+        >>> kdmri.super_resolve(kdmri.read(get_testdata_file("MR_small.dcm"))).pixels.shape
+        (1, 128, 128)
 
     Args:
         source: DICOM as `read` returns it. K-space is refused.

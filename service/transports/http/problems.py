@@ -76,7 +76,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(KdmriError)
     async def on_known(_: Request, error: KdmriError) -> Response:
-        return problem(status_of(error), _kind(error), str(error))
+        return problem(status_of(error), problem_kind(type(error)), str(error))
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> Response:
@@ -113,9 +113,9 @@ def unforeseen(error: Exception) -> Response:
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "unforeseen", detail)
 
 
-def _kind(error: KdmriError) -> str:
+def problem_kind(error: type[KdmriError]) -> str:
     """Return the last part of a problem's type URI: the error's class name, in lower case with dashes."""
-    name = type(error).__name__
+    name = error.__name__
     return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")
 
 
