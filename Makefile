@@ -65,7 +65,7 @@ dashboards: .venv/dev  ## write deploy/grafana/dashboards/*.json anew
 	$(BIN)/python -m tools.dashboards
 
 lock: .venv/dev  ## write the installed versions to constraints.txt
-	$(BIN)/pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -v -E '^(pip|setuptools|wheel|nvidia-.*|triton)[ =]' > constraints.txt
+	$(BIN)/pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -v -E '^(pip|wheel|nvidia-.*|triton)[ =]' > constraints.txt
 
 clean:  ## remove the environment and what was written
 	rm -rf .venv build site demo-out *.egg-info
