@@ -22,7 +22,8 @@ def import_name(package: str) -> str:
 
 packages = [import_name(name) for name in find_packages(include=["kdmri*", "service*", "training*"])]
 package_dir = {name: folder for folder, name in RENAMED.items()}
-# The container image is built without models/: it has them in a layer of their own, which a change of code leaves alone.
+# The container image is built without models/: it has them in a layer of their own, which a change of code does not
+# replace.
 if Path("models").is_dir():
     packages.append(MODELS)
     package_dir[MODELS] = "models"

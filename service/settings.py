@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-import kdmri
+from kdmri.bundles.location import models_folder
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 GPU_BATCH = 8
@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     """Address to listen on. The service has neither passwords nor TLS: put a proxy in front before you widen this."""
     port: int = Field(8000, ge=0, le=65535)
     """TCP port to listen on; 0 lets the operating system choose a free one."""
-    models: Path = kdmri.MODELS
+    models: Path = Field(default_factory=models_folder)
     """Folder of model bundles, <name>/<version>/."""
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     """Device that runs the models: cpu, cuda or cuda:N. If CUDA cannot be used, the service runs on the processor and

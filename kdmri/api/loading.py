@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-import kdmri
 from kdmri.bundles import store
+from kdmri.bundles.location import models_folder
 from kdmri.bundles.manifest import ROLES, Manifest, Task
 from kdmri.runtime.model import Model, load_model
 
@@ -56,4 +56,4 @@ def load(
 
 
 def _models_folder(folder: str | os.PathLike[str] | None) -> Path:
-    return kdmri.MODELS if folder is None else Path(folder)
+    return models_folder() if folder is None else Path(folder)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-import kdmri
+from kdmri.bundles.location import models_folder
 from kdmri.errors import UnreadableInput
 
 errors = Console(stderr=True)
@@ -18,7 +18,7 @@ ModelsOption = Annotated[Path, typer.Option("--models", envvar="KDMRI_MODELS", h
 ModelOption = Annotated[str | None, typer.Option("--model", help="NAME or NAME@VERSION.")]
 RoleOption = Annotated[Role, typer.Option("--role", help="Which of a pair of models runs.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="File or folder to write.")]
-MODELS = kdmri.MODELS
+MODELS = models_folder()
 
 
 def require(source: Path) -> Path:

@@ -11,6 +11,7 @@ import kdmri
 from kdmri.cli import inference, models, sampling
 from kdmri.cli.common import print_plain
 from kdmri.errors import KdmriError
+from kdmri.process import configure_environment
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=kdmri.__doc__)
 
@@ -30,6 +31,7 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
 
 def main() -> None:
     """Run the command line. Other packages add commands (serve, train) through the entry points kdmri.commands."""
+    configure_environment()
     for command in entry_points(group="kdmri.commands"):
         app.command(name=command.name)(command.load())
     try:

@@ -159,7 +159,15 @@ def test_providers_share_one_stream_of_one_card_in_single_precision(bundles: lis
         assert all(type(value) is str for value in options.values())
     assert of_cuda["use_tf32"] == "0"
     assert of_engine["trt_fp16_enable"] == "False"
+
+
+def test_tf32_is_off_unless_the_operator_chose_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    tensorrt.forbid_tf32()
     assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    tensorrt.forbid_tf32()
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "1"
 
 
 def test_an_engine_is_built_for_sizes_of_the_graph_and_run_on_no_others(bundles: list[Bundle]) -> None:

@@ -15,13 +15,13 @@ from kdmri.runtime import memory
 PEAK = """
 import resource, sys
 from pathlib import Path
-from kdmri import MODELS
+from kdmri.bundles.location import models_folder
 from kdmri.bundles.store import choose, load_all
-from kdmri.formats import kspace
+from kdmri.formats.kspace import reader as kspace
 from kdmri.runtime import Reconstructor, memory
 from kdmri.runtime.model import load_model
 memory.AT_MOST = 2**26
-model = Reconstructor(load_model(choose(load_all(MODELS), "reconstruction")))
+model = Reconstructor(load_model(choose(load_all(models_folder()), "reconstruction")))
 with kspace.opened(Path(sys.argv[1])) as measured:
     model.reconstruct(measured)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

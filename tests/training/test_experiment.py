@@ -31,7 +31,7 @@ from lightning.fabric import Fabric
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from kdmri import MODELS
+from kdmri.bundles.location import models_folder
 from kdmri.bundles.store import choose, load_all
 from kdmri.phantoms import phantom
 from kdmri.physics.fourier import fft2c
@@ -70,7 +70,7 @@ def test_students_are_trained_scored_and_shown(shipped: str, tmp_path: Path, fab
     assert not list(untrained), "no teacher yet"
     run(recipe, tmp_path, fabric)
     folder = tmp_path / "results"
-    served = load_model(choose(load_all(MODELS), "reconstruction"))
+    served = load_model(choose(load_all(models_folder()), "reconstruction"))
     results.write([recipe], tmp_path, tmp_path / "runs", folder, "test", [served])
     with (folder / "reproduction.csv").open() as file:
         rows = list(csv.DictReader(file))

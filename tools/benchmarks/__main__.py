@@ -24,8 +24,8 @@ from kdmri_service.observability.observation import Observation
 from kdmri_service.settings import CORES, GPU_BATCH
 from kdmri_training.evaluation import raw
 
-import kdmri
 from kdmri.benchmark import CPU, Spread, in_turns, ratios
+from kdmri.bundles.location import models_folder
 from kdmri.bundles.manifest import ROLES
 from kdmri.bundles.store import Bundle, choose, load_all
 from kdmri.data.kspace import KSpace
@@ -118,7 +118,7 @@ def main(plan: Plan, threads: int, output: Path) -> None:
     started = time.monotonic()
     torch.set_num_threads(threads)
     described = machine.description(threads)
-    bundles = {role: choose(load_all(kdmri.MODELS), "reconstruction", role=role) for role in ROLES}
+    bundles = {role: choose(load_all(models_folder()), "reconstruction", role=role) for role in ROLES}
     chosen = choose_fastest([bundles["student"], bundles["teacher"]], device=CPU, threads=threads)
     found: dict[str, Any] = {
         "machine": described,

@@ -19,7 +19,7 @@ import torch
 from kdmri_training.evaluation.raw import REGULARISATIONS, bart
 from torch import Tensor
 
-import kdmri
+from kdmri.bundles.location import models_folder
 from kdmri.bundles.manifest import ROLES
 from kdmri.bundles.store import choose, load_all
 from kdmri.data.kspace import KSpace
@@ -53,7 +53,7 @@ EXACT = 1e-4
 
 def methods() -> dict[str, Method]:
     """What is compared: each gives magnitudes (slice, row, column)."""
-    bundles = load_all(kdmri.MODELS)
+    bundles = load_all(models_folder())
     models = {role: Reconstructor(load_model(choose(bundles, "reconstruction", role=role))) for role in ROLES}
     student = models["student"]
     return {

@@ -11,7 +11,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-import kdmri
+from kdmri.bundles.location import models_folder
 from kdmri.bundles.manifest import ROLES, cascade_file
 from kdmri.bundles.store import choose, load_all
 from kdmri.formats.kspace import reader as kspace
@@ -28,7 +28,7 @@ from kdmri.runtime.measurement import measurements
 from tools.benchmarks.served import upload
 
 CPU = torch.device("cpu")
-BUNDLES = load_all(kdmri.MODELS)
+BUNDLES = load_all(models_folder())
 BACKENDS = available_backends([bundle.manifest for bundle in BUNDLES], CPU)
 SCANS = {"1 coil, 256 x 256": (1, 256, 256), "15 coils, 640 x 368": (15, 640, 368)}
 

@@ -11,12 +11,10 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-# First, before torch: kdmri says how OpenMP's threads wait. What is held against the service has to wait as it does.
-import kdmri  # isort: skip
-
 import httpx2
 import torch
 
+from kdmri.bundles.location import models_folder
 from kdmri.bundles.store import load_all
 from kdmri.runtime.backends.selection import choose_fastest
 
@@ -28,7 +26,7 @@ REUSE = httpx2.Limits(keepalive_expiry=2)
 
 def backend(threads: int) -> str:
     """What a service would choose here: asked for once, services and benchmarks that are compared are alike."""
-    return choose_fastest(load_all(kdmri.MODELS), device=torch.device("cpu"), threads=threads).backend
+    return choose_fastest(load_all(models_folder()), device=torch.device("cpu"), threads=threads).backend
 
 
 def free_port() -> int:

@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 
 import httpx2
 
-import kdmri
 from kdmri import benchmark
+from kdmri.bundles.location import models_folder
 from tools.dashboards import queries
 from tools.harness import (
     live,
@@ -125,7 +125,7 @@ def crowd(client: Client, data: Path) -> None:
 
 def benched(threads: int, backend: str) -> list[benchmark.Comparison]:
     """What `kdmri bench` measures on this machine, with the service's threads and back end."""
-    return benchmark.compare(kdmri.MODELS, threads=threads, backends=[backend])
+    return benchmark.compare(models_folder(), threads=threads, backends=[backend])
 
 
 def main(data: Path, threads: int | None = None) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import httpx2
 import numpy as np
 
-import kdmri
+from kdmri.bundles.location import models_folder
 from kdmri.bundles.store import load_all
 from tools.harness import live, traffic
 from tools.reports import page
@@ -142,7 +142,7 @@ async def main(data: Path, minutes: float) -> None:
         "cores": cores,
         "load_before": load,
         "backend": backend,
-        "models": [bundle.manifest.reference for bundle in load_all(kdmri.MODELS)],
+        "models": [bundle.manifest.reference for bundle in load_all(models_folder())],
         "requests_a_turn": TURN,
         "seed": SEED,
         "operations": found,

@@ -24,6 +24,7 @@ from kdmri.errors import UnsupportedInput
 from kdmri.formats.dicom.attributes import frame_count, image_type, is_enhanced
 from kdmri.formats.dicom.enhanced import describe_frames
 from kdmri.formats.dicom.grey import decimals, stored_values, window
+from kdmri.formats.dicom.leniency import lenient_pydicom
 from kdmri.formats.dicom.reader import DicomSeries
 
 LARGEST_SIDE = 2**16 - 1
@@ -69,6 +70,7 @@ class _Making:
     when: datetime
 
 
+@lenient_pydicom()
 def super_resolved(
     groups: Sequence[DicomSeries], pixels: Sequence[Float32[ndarray, "slice R C"]], *, scale: int, model: str
 ) -> list[Dataset]:
@@ -87,6 +89,7 @@ def super_resolved(
     return outputs
 
 
+@lenient_pydicom()
 def reconstructed(
     images: Images, *, model: str, patient_and_study: PatientAndStudy | None = None, acceleration: float | None = None
 ) -> list[Dataset]:
@@ -126,6 +129,7 @@ def reconstructed(
     return outputs
 
 
+@lenient_pydicom()
 def to_bytes(dataset: Dataset) -> bytes:
     """The object as a Part 10 file, Explicit VR Little Endian."""
     buffer = io.BytesIO()

@@ -2,8 +2,6 @@
 
 import copy
 import io
-import logging
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -21,11 +19,7 @@ from kdmri.data.geometry import Geometry
 from kdmri.data.images import Images
 from kdmri.errors import KdmriError, UnreadableDicom, UnsupportedInput
 from kdmri.formats.dicom.attributes import Plane, component, frame_count, is_enhanced, modality_pixels, plane
-
-# pydicom's warnings quote what a file says, which may be about a patient: they must not reach a log or a terminal.
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-warnings.filterwarnings("ignore", module="pydicom")
+from kdmri.formats.dicom.leniency import lenient_pydicom
 
 MAX_PIXELS = 2**27
 """Pixels of one call, over all instances and frames: 512 slices of 512 x 512, 512 MB of float32."""
@@ -58,6 +52,7 @@ def looks_like_dicom(head: bytes) -> bool:
     return len(head) >= 8 and (little or big)
 
 
+@lenient_pydicom()
 def read(sources: Sequence[bytes | BinaryIO | Path], *, max_pixels: int = MAX_PIXELS) -> list[DicomSeries]:
     """MR instances to series: grouped by SeriesInstanceUID, then by size, orientation and spacing.
 
@@ -69,6 +64,7 @@ def read(sources: Sequence[bytes | BinaryIO | Path], *, max_pixels: int = MAX_PI
     return _grouped([_parsed(_content(source)) for source in sources], max_pixels)
 
 
+@lenient_pydicom()
 def read_zip(
     file: BinaryIO | Path, *, max_bytes: int = MAX_UNPACKED, max_pixels: int = MAX_PIXELS
 ) -> list[DicomSeries]:

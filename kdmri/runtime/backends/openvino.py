@@ -6,10 +6,10 @@ The extra `openvino`; imported only where it is asked for.
 from pathlib import Path
 from typing import Literal
 
-import openvino
 import torch
 
 from kdmri.runtime.backends.denoiser import Planes
+from kdmri.runtime.backends.openvino_import import openvino
 
 Precision = Literal["f32", "bf16"]
 
@@ -45,3 +45,9 @@ class OpenVinoDenoiser:
         request.set_output_tensor(openvino.Tensor(answer.numpy(), shared_memory=True))
         request.infer()
         return answer
+
+
+def cpu_capabilities() -> list[str]:
+    """Return the precisions in which OpenVINO can compute on this processor, for example FP32 and BF16."""
+    capabilities: list[str] = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return capabilities

@@ -60,10 +60,9 @@ def cpu_supports(precision: str) -> bool:
     """Whether OpenVINO is there, and the processor computes in a precision ("bf16") rather than converting."""
     if find_spec("openvino") is None:
         return False
-    import openvino
+    from kdmri.runtime.backends.openvino import cpu_capabilities
 
-    capabilities: list[str] = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return precision.upper() in capabilities
+    return precision.upper() in cpu_capabilities()
 
 
 def available_backends(manifests: Sequence[Manifest], device: torch.device) -> list[str]:

@@ -19,9 +19,6 @@ with suppress(ImportError):
     # The wheels' libraries lie where no loader looks; importing them loads them.
     import tensorrt_libs  # noqa: F401
 
-# TF32 is TensorRT's default, has 10 bits of mantissa, and no option of ONNX Runtime's turns it off (its issue 26029).
-os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
-
 Size = tuple[int, int, int]
 SMALLEST: Size = (1, 32, 32)
 USUAL: Size = (1, 256, 256)
@@ -37,6 +34,7 @@ class TensorRtDenoiser:
     """
 
     def __init__(self, model: Path, *, device: torch.device, threads: int) -> None:
+        forbid_tf32()
         self._kernels = OnnxDenoiser(model, device=device, threads=threads)
         planes = self._kernels.session.get_inputs()[0].shape[-1]
         folder = engines(model)
@@ -56,6 +54,15 @@ class TensorRtDenoiser:
             return self._kernels(planes)
         parts = [self._engine(part) for part in planes.split(LARGEST[0])]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def forbid_tf32() -> None:
+    """Make NVIDIA's libraries compute in single precision, unless NVIDIA_TF32_OVERRIDE is set.
+
+    TF32 is TensorRT's default and has 10 bits of mantissa. No option of ONNX Runtime turns it off (its issue 26029), so
+    the environment variable has to; the libraries read it when they are first used, after this.
+    """
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 
 def built_for(rows: int, columns: int) -> bool:
