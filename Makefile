@@ -1,9 +1,15 @@
-# Every target makes its own .venv: Python 3.11, make and git are all that a machine needs.
-#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu    the CPU build of torch, 200 MB instead of 3 GB
-PYTHON ?= python3.11
-TORCH_INDEX ?=
+# Every target makes its own .venv: Python 3.11, 3.12 or 3.13, make and git are all that a machine needs.
+#   make demo PYTHON=/path/to/python     the interpreter, instead of the first below that works
+#   make demo TORCH_INDEX=URL            an index for torch, instead of the one that tools/torch_index.py chooses
+
+# constraints.txt was written with 3.11, so that comes first. Each is started once: pyenv's names exist for versions that
+# are not active, and Debian's Python may lack ensurepip, without which there is no pip in a new environment.
+USABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
+	$$name -c '$(USABLE)' 2>/dev/null && echo $$name && break; done)
+TORCH_INDEX ?= auto
 BIN := .venv/bin
-INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+PIP_INSTALL = $(BIN)/pip install --quiet $$($(BIN)/python tools/torch_index.py '$(TORCH_INDEX)') -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check mypy docs figures notebooks serve bench kernels lock clean test-stack dashboards
@@ -11,13 +17,17 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-.venv/serve: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet $(INDEX) -c constraints.txt -e .
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "expected Python 3.11, 3.12 or 3.13 with venv and ensurepip, found none;" \
+		"on Debian and Ubuntu: apt install python3-venv; or name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/serve: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP_INSTALL) -e .
 	touch $@
 
 .venv/dev: .venv/serve
-	$(BIN)/pip install --quiet $(INDEX) -c constraints.txt -e '.[train,dev,openvino]'
+	$(PIP_INSTALL) -e '.[train,dev,openvino]'
 	touch $@
 
 demo: .venv/serve  ## install, start the service, send it real images, show what comes back
