@@ -9,6 +9,7 @@ from functools import partial
 import structlog
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
+from kdmri_service.auth.policy import authenticator
 from kdmri_service.engine.catalogue import load_catalogue
 from kdmri_service.engine.engine import Engine
 from kdmri_service.engine.parsing.pool import ParserLimits, ParserPool
@@ -17,6 +18,7 @@ from kdmri_service.observability import logs, traces
 from kdmri_service.settings import Settings
 from kdmri_service.shadow.controller import Shadow
 from kdmri_service.transports.http import problems
+from kdmri_service.transports.http.authentication import Authentication
 from kdmri_service.transports.http.dependencies import Service
 from kdmri_service.transports.http.routes import health, metrics, models
 from kdmri_service.transports.http.routes.operations import router_of
@@ -63,6 +65,9 @@ def create_app(settings: Settings | None = None, operations: Sequence[type[Opera
     for router in (router_of(operations), models.router, health.router, metrics.router):
         app.include_router(router)
     problems.install(app)
+    if (authenticate := authenticator(settings)) is not None:
+        app.add_middleware(Authentication, authenticate=authenticate)
+    # Added last, so outermost: refusals have a request id and a log line, too.
     app.add_middleware(Envelope)
     return app
 

@@ -1,9 +1,13 @@
-"""kdmri serve."""
+"""The commands kdmri serve and kdmri keys."""
 
 from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from kdmri_service.auth.keys import add_key, read_keys, revoke_key
+from kdmri_service.auth.principals import Scope
 
 HUNG_SECONDS = 60
 """Without a sign of life for so long a worker is replaced. Imports and models on a busy machine take their time."""
@@ -36,3 +40,35 @@ def serve(
             server_header=False,
             timeout_worker_healthcheck=HUNG_SECONDS,
         )
+
+
+keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys of the HTTP service.")
+KeyFile = Annotated[Path, typer.Option("--file", envvar="KDMRI_KEYS", help="File of keys; KDMRI_KEYS.")]
+
+
+@keys.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="Names the key in logs: a person, a machine, a department.")],
+    file: KeyFile,
+    scope: Annotated[list[Scope] | None, typer.Option(help="What it allows; infer by default. Repeatable.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Days until it expires; by default it does not.")] = None,
+) -> None:
+    """Make a key and print it: it is shown once, and kept as a hash."""
+    expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    typer.echo(add_key(file, name, scope or [Scope.infer], expires))
+
+
+@keys.command("list")
+def list_keys(file: KeyFile) -> None:
+    """List the keys: id, name, scopes, and until when each is valid."""
+    now = datetime.now(UTC)
+    for record in read_keys(file):
+        until = "for ever" if record.expires is None else f"until {record.expires:%Y-%m-%d %H:%M} UTC"
+        state = f"valid {until}" if record.is_valid(now) else "revoked" if record.revoked else "expired"
+        typer.echo(f"{record.id}  {record.name}  {','.join(record.scopes)}  {state}")
+
+
+@keys.command("revoke")
+def revoke(name: Annotated[str, typer.Argument(help="Name or id.")], file: KeyFile) -> None:
+    """Revoke the keys of a name, or one by its id. A running service refuses them at once."""
+    typer.echo(f"{revoke_key(file, name)} revoked")

@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="KDMRI_", frozen=True, use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
-    """Address to listen on. The service has neither passwords nor TLS: put a proxy in front before you widen this."""
+    """Address to listen on. On any but loopback the service needs `keys`, `oidc_issuer` or `allow_anonymous`."""
     port: int = Field(8000, ge=0, le=65535)
     """TCP port to listen on; 0 lets the operating system choose a free one."""
     models: Path = Field(default_factory=models_folder)
@@ -57,6 +57,16 @@ class Settings(BaseSettings):
     """Largest body of a request, in MiB. Larger ones are answered 413."""
     max_unpacked_mb: int = Field(8192, ge=1)
     """Largest size, in MiB, that an upload may unpack to in memory."""
+    keys: Path | None = None
+    """File of API keys, made by `kdmri keys add`. With it, or OpenID Connect, every request needs a key or token."""
+    oidc_issuer: str | None = None
+    """Issuer of OpenID Connect tokens to accept, as their `iss` states it."""
+    oidc_audience: str | None = None
+    """Audience that tokens have to be made for, as their `aud` states it."""
+    oidc_keys: str | None = None
+    """The issuer's JSON Web Key Set: a file or an https address."""
+    allow_anonymous: bool = False
+    """Let everybody in without a key or token on an address that other machines can reach."""
     parsers: int = Field(2, ge=0)
     """Number of sandboxed processes per worker that read uploads. 0 reads them in the serving process, which a hostile
     file can then stop: only for development on systems other than Linux."""

@@ -30,10 +30,17 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
 
 
 def main() -> None:
-    """Run the command line. Other packages add commands (serve, train) through the entry points kdmri.commands."""
+    """Run the command line.
+
+    Other packages add commands (serve, train) and groups of them (keys) by the entry points kdmri.commands.
+    """
     configure_environment()
     for command in entry_points(group="kdmri.commands"):
-        app.command(name=command.name)(command.load())
+        loaded = command.load()
+        if isinstance(loaded, typer.Typer):
+            app.add_typer(loaded, name=command.name)
+        else:
+            app.command(name=command.name)(loaded)
     try:
         app()
     except (KdmriError, OSError) as error:
