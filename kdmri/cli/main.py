@@ -29,18 +29,20 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
         os.environ["KDMRI_DEBUG"] = "1"
 
 
-def main() -> None:
-    """Run the command line.
-
-    Other packages add commands (serve, train) and groups of them (keys) by the entry points kdmri.commands.
-    """
-    configure_environment()
+def add_commands(target: typer.Typer) -> None:
+    """Add the commands (serve, train) and command groups (keys) that other packages name as kdmri.commands."""
     for command in entry_points(group="kdmri.commands"):
         loaded = command.load()
         if isinstance(loaded, typer.Typer):
-            app.add_typer(loaded, name=command.name)
+            target.add_typer(loaded, name=command.name)
         else:
-            app.command(name=command.name)(loaded)
+            target.command(name=command.name)(loaded)
+
+
+def main() -> None:
+    """Run the command line."""
+    configure_environment()
+    add_commands(app)
     try:
         app()
     except (KdmriError, OSError) as error:

@@ -1,13 +1,15 @@
 """The command-line page, made from the commands' own declarations."""
 
+import html
+import inspect
+from collections.abc import Iterator
 from enum import Enum
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import typer
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
-from kdmri.cli.main import app
+from kdmri.cli.main import add_commands, app
 from tools.site.markdown import code, page, table
 
 INTRODUCTION = """\
@@ -20,21 +22,27 @@ Parameter = TyperArgument | TyperOption
 
 def commands_page() -> str:
     """Return the page: one section for each command, with its arguments and options."""
-    # The service and training add their commands when the command line starts: a copy takes them here.
+    # A copy takes the commands of other packages: the real one would have them twice once the command line runs.
     complete = typer.Typer(add_completion=False)
     complete.registered_commands = list(app.registered_commands)
-    for command in entry_points(group="kdmri.commands"):
-        complete.command(name=command.name)(command.load())
+    add_commands(complete)
     group = typer.main.get_command(complete)
     assert isinstance(group, TyperGroup)
-    sections = []
+    return page("Command line", INTRODUCTION, _sections(group, "kdmri"))
+
+
+def _sections(group: TyperGroup, path: str) -> Iterator[str]:
+    """Yield heading, help text and table of each command, those of groups within the group included."""
     for name, entry in group.commands.items():
-        parameters = [
-            one for one in entry.params if isinstance(one, TyperArgument | TyperOption) and one.name != "help"
-        ]
-        head = ["Parameter", "Values", "Default", "Meaning"]
-        sections += [f"## kdmri {name}", entry.help or "", table(head, map(_row, parameters)) if parameters else ""]
-    return page("Command line", INTRODUCTION, [section for section in sections if section])
+        if isinstance(entry, TyperGroup):
+            yield from _sections(entry, f"{path} {name}")
+            continue
+        yield f"## {path} {name}"
+        yield html.escape(inspect.cleandoc(entry.help or ""), quote=False)
+        own = (parameter for parameter in entry.params if parameter.name != "help")
+        rows = [_row(parameter) for parameter in own if isinstance(parameter, TyperArgument | TyperOption)]
+        if rows:
+            yield table(["Parameter", "Values", "Default", "Meaning"], rows)
 
 
 def _row(parameter: Parameter) -> tuple[str, str, str, str]:
