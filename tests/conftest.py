@@ -8,19 +8,18 @@ from kdmri_service.settings import Settings
 
 from kdmri.bundles.store import Bundle, load_all
 from kdmri.runtime.model import Model, load_model
+from tests.shared_data import ABSENT, DATA
 
 # No test of this suite depends on the clock, nor on what an earlier run drew.
 settings.register_profile("kdmri", deadline=None, max_examples=40, database=None)
 settings.load_profile("kdmri")
-
-DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The data set of real scans (see README); tests that read it skip where it is absent."""
     if not DATA.exists():
-        pytest.skip("the data set ../shared/data is not there")
+        pytest.skip(ABSENT)
     return DATA
 
 

@@ -9,7 +9,7 @@ import typer
 
 from kdmri.errors import KdmriError
 
-Data = Annotated[Path, typer.Option(help="Folder with volumes/<split>/<anatomy>/*.nii.gz.")]
+Data = Annotated[Path, typer.Option(envvar="KDMRI_DATA", help="Folder with volumes/<split>/<anatomy>/*.nii.gz.")]
 Runs = Annotated[Path, typer.Option(help="Folder for checkpoints and logs.")]
 Models = Annotated[Path, typer.Option(help="Folder of models.")]
 Name = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of one in training/recipes.")]
@@ -34,7 +34,7 @@ def training_packages() -> Iterator[None]:
 @training_packages()
 def train(
     recipe: Name,
-    data: Data = Path("../shared/data"),
+    data: Data,
     runs: Runs = Path("runs"),
     devices: Annotated[int, typer.Option(help="Processes (CPU) or GPUs; under torchrun as many as it starts.")] = 1,
     precision: Annotated[str, typer.Option(help="Fabric's precision: bf16-mixed, 32-true, ...")] = "bf16-mixed",
@@ -60,7 +60,7 @@ def train(
 @training_packages()
 def export(
     recipe: Name,
-    data: Data = Path("../shared/data"),
+    data: Data,
     runs: Runs = Path("runs"),
     models: Models = Path("models"),
 ) -> None:
@@ -85,10 +85,10 @@ def export(
 @training_packages()
 def evaluate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for tables and figures.")],
+    data: Data,
     recipe: Annotated[
         list[Path] | None, typer.Argument(metavar="[RECIPE]...", help="Experiments that were trained.")
     ] = None,
-    data: Data = Path("../shared/data"),
     runs: Runs = Path("runs"),
     models: Models = Path("models"),
     split: Annotated[str, typer.Option(help="val to choose by, test to report.")] = "test",

@@ -139,7 +139,7 @@ def test_what_a_recipe_trained_is_exported(recipe: str, roles: list[str], monkey
         return SimpleNamespace(manifest=SimpleNamespace(reference=f"{wanted.name}-{role}"), folder=folders[-1])
 
     monkeypatch.setattr(bundles, "export", export)
-    cli.export(Path(recipe))
+    cli.export(Path(recipe), Path("data"))
     assert exported == roles
 
 

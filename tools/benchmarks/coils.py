@@ -1,12 +1,13 @@
 """What is made of several coils: the figures of docs/formats.md, as Markdown on standard output. No timings.
 
-    python -m benchmarks.coils [--data ../shared/data]
+    python -m tools.benchmarks.coils --data DATA        DATA is KDMRI_DATA where it is left out
 
 Wants BART (`bart`) and ISMRMRD's tools (`ismrmrd_generate_cartesian_shepp_logan`), and takes some minutes.
 """
 
 import argparse
 import itertools
+import os
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,6 @@ from kdmri.quality import metrics
 from kdmri.runtime import Reconstructor, zero_filled
 from kdmri.runtime.measurement import measurements, remove_oversampling
 from kdmri.runtime.model import load_model
-from tools.benchmarks import served
 
 Method = Callable[[KSpace], np.ndarray]
 
@@ -250,7 +250,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def main() -> None:
     """All tables."""
     parser = argparse.ArgumentParser(prog="python -m tools.benchmarks.coils")
-    parser.add_argument("--data", type=Path, default=served.ROOT.parent / "shared" / "data")
+    data = os.environ.get("KDMRI_DATA")
+    parser.add_argument("--data", type=Path, default=data, required=data is None, help="the data set; KDMRI_DATA")
     kspace = parser.parse_args().data / "kspace"
     made()
     bounds()

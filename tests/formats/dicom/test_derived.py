@@ -28,9 +28,10 @@ from kdmri.formats.dicom.grey import LARGEST
 from kdmri.formats.kspace import reader as kspace
 from kdmri.physics.resampling import downsample, upsample
 from kdmri.runtime import SuperResolver, zero_filled
+from tests import shared_data
 
-DATA = Path(__file__).parents[3].parent / "shared" / "data" / "dicom"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data/dicom is absent")
+DATA = shared_data.DATA / "dicom"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=shared_data.ABSENT)
 needs_dciodvfy = pytest.mark.skipif(not shutil.which("dciodvfy"), reason="Debian's dicom3tools is not installed")
 needs_dcmdump = pytest.mark.skipif(not shutil.which("dcmdump"), reason="Debian's dcmtk is not installed")
 

@@ -19,9 +19,10 @@ from pydicom.encaps import encapsulate, generate_frames
 
 from kdmri.errors import KdmriError, UnreadableDicom, UnsupportedInput
 from kdmri.formats.dicom import reader as dicom
+from tests import shared_data
 
-DATA = Path(__file__).parents[3].parent / "shared" / "data" / "dicom"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data/dicom is absent")
+DATA = shared_data.DATA / "dicom"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=shared_data.ABSENT)
 
 SMALL = sorted(map(Path, get_testdata_files("MR_small*.dcm")))
 """The 64 x 64 MR image of pydicom's wheel, in all of the transfer syntaxes that it has there."""

@@ -21,9 +21,9 @@ from kdmri.formats.kspace import fastmri
 from kdmri.operations import Operation, Reconstruct, SuperResolve
 from kdmri.operations.operation import Input, Limits, SourceFile
 from kdmri.phantoms import phantom, scan
+from tests.shared_data import DATA
 
 HOSTILE = Path(__file__).parents[5] / "shared" / "cases" / "hostile"
-DATA = Path(__file__).parents[5] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
