@@ -12,6 +12,8 @@ from kdmri_service.transports.http.negotiation import negotiate
 
 from kdmri.operations.media_types import RELATED
 
+Accept = Annotated[str | None, Header(description="media types of the answer, by preference (RFC 9110)")]
+
 
 @dataclass(frozen=True)
 class Service:
@@ -28,7 +30,7 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def type_chooser(request: Request, accept: Annotated[str | None, Header()] = None) -> ChooseType:
+def type_chooser(request: Request, accept: Accept = None) -> ChooseType:
     """Return the negotiation of this request. A multipart/related request prefers such an answer."""
     is_related = request.headers.get("content-type", "").lower().startswith(RELATED)
     choose: ChooseType = partial(negotiate, accept, RELATED if is_related else None)
