@@ -1,5 +1,7 @@
 """The application: models loaded before the first request, an id and a log line for every request."""
 
+import asyncio
+import multiprocessing
 import re
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -10,11 +12,13 @@ import structlog
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from kdmri_service.auth.policy import authenticator
+from kdmri_service.draining import Drain
 from kdmri_service.engine.catalogue import load_catalogue
 from kdmri_service.engine.engine import Engine
 from kdmri_service.engine.parsing.pool import ParserLimits, ParserPool
 from kdmri_service.engine.scheduler import Scheduler
 from kdmri_service.observability import logs, traces
+from kdmri_service.processes import end_with_parent
 from kdmri_service.settings import Settings
 from kdmri_service.shadow.controller import Shadow
 from kdmri_service.transports.http import problems
@@ -22,6 +26,7 @@ from kdmri_service.transports.http.authentication import Authentication
 from kdmri_service.transports.http.dependencies import Service
 from kdmri_service.transports.http.routes import health, metrics, models
 from kdmri_service.transports.http.routes.operations import router_of
+from kdmri_service.watchdog import watching
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -46,14 +51,19 @@ def create_app(settings: Settings | None = None, operations: Sequence[type[Opera
         The application. As it starts, it raises UnknownModel, CorruptBundle or InvalidRequest; see `load_catalogue`.
     """
     settings = settings or Settings()
+    drain = Drain(delay=settings.drain_seconds, grace=settings.grace_seconds)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.configure(settings.log_level)
+        if parent := multiprocessing.parent_process():
+            # One of several workers: it must not outlive a parent that is killed, which would keep the port.
+            end_with_parent(parent.pid or 0)
         with traces.exported(settings.traces):
-            async with running(settings, operations) as service:
+            async with running(settings, drain, operations) as service:
                 app.state.service = service
-                yield
+                with drain.on_sigterm(), watching(asyncio.get_running_loop()):
+                    yield
 
     app = FastAPI(
         title="kdmri",
@@ -68,12 +78,14 @@ def create_app(settings: Settings | None = None, operations: Sequence[type[Opera
     if (authenticate := authenticator(settings)) is not None:
         app.add_middleware(Authentication, authenticate=authenticate)
     # Added last, so outermost: refusals have a request id and a log line, too.
-    app.add_middleware(Envelope)
+    app.add_middleware(Envelope, drain=drain)
     return app
 
 
 @asynccontextmanager
-async def running(settings: Settings, operations: Sequence[type[Operation]] = OPERATIONS) -> AsyncIterator[Service]:
+async def running(
+    settings: Settings, drain: Drain, operations: Sequence[type[Operation]] = OPERATIONS
+) -> AsyncIterator[Service]:
     """Provide the running service: models loaded and warm, scheduler and shadow started."""
     scheduler = Scheduler(
         inferences=settings.inferences, capacity=settings.queue, patience=settings.batch_wait_ms / 1000
@@ -93,7 +105,7 @@ async def running(settings: Settings, operations: Sequence[type[Operation]] = OP
     parsers = await run_sync(_start_parsers, settings) if settings.parsers else None
     log.info("ready", models=len(catalogue.bundles), version=kdmri.__version__)
     limits = Limits(unpacked_bytes=settings.max_unpacked_mb * 2**20)
-    yield Service(settings, Engine(catalogue, scheduler, limits, parsers), shadow)
+    yield Service(settings, Engine(catalogue, scheduler, limits, parsers), shadow, drain)
     if parsers is not None:
         parsers.close()
     scheduler.close()
@@ -118,13 +130,14 @@ def _start_parsers(settings: Settings) -> ParserPool:
 
 
 class Envelope:
-    """Middleware around every request: its id, its log line, and the response to an unforeseen error.
+    """Middleware around every request: its id, its log line, its refusal while the service ends, its unforeseen error.
 
     X-Request-ID is the client's if that is harmless, else a new one; the response and every log line carry it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, drain: Drain) -> None:
         self.app = app
+        self.drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as an ASGI application."""
@@ -136,7 +149,11 @@ class Envelope:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                if self.drain.draining:
+                    # A client that keeps its connection would lose its next request with it.
+                    headers["Connection"] = "close"
                 if scope["path"] not in traces.QUIET:
                     # The route's pattern is logged, not the path, which may contain anything that a client put into it.
                     route = getattr(scope.get("route"), "path", "none")
@@ -145,7 +162,13 @@ class Envelope:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self.app(scope, receive, send_with_id)
+                if scope["path"] in traces.QUIET:
+                    await self.app(scope, receive, send_with_id)
+                elif self.drain.draining:
+                    await problems.ending()(scope, receive, send_with_id)
+                else:
+                    with self.drain.request():
+                        await self.app(scope, receive, send_with_id)
             except ClientDisconnect:
                 log.info("client left", method=scope["method"], route=getattr(scope.get("route"), "path", "none"))
             except Exception as error:

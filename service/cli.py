@@ -1,5 +1,7 @@
-"""The commands kdmri serve and kdmri keys."""
+"""The commands `kdmri serve` and `kdmri keys`."""
 
+import signal
+import sys
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +12,9 @@ from kdmri_service.auth.keys import add_key, read_keys, revoke_key
 from kdmri_service.auth.principals import Scope
 
 HUNG_SECONDS = 60
-"""Without a sign of life for so long a worker is replaced. Imports and models on a busy machine take their time."""
+"""Seconds without a sign of life after which a worker is replaced: imports and models load slowly on a busy machine."""
+CLOSE_SECONDS = 5
+"""Seconds that connections may take to close after the service has drained."""
 
 
 def serve(
@@ -26,7 +30,9 @@ def serve(
 
     flags = {"host": host, "port": port, "workers": workers}
     settings = Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
-    # Only where prometheus-client is first imported after this, in the workers, does it share its values.
+    # uvicorn ends well on SIGTERM and then sends the signal to itself, for which Python would report a failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # prometheus-client shares its values only if it is imported after this, which the workers do.
     with shared_metrics() if settings.workers > 1 else nullcontext():
         uvicorn.run(
             "kdmri_service.app:create_app",
@@ -35,10 +41,11 @@ def serve(
             port=settings.port,
             workers=settings.workers,
             log_config=logs.UVICORN,
-            # Our own lines are the access log; uvicorn's would hold paths and peers without a request id.
+            # The service's own lines are the access log; uvicorn's would hold paths and peers without a request id.
             access_log=False,
             server_header=False,
             timeout_worker_healthcheck=HUNG_SECONDS,
+            timeout_graceful_shutdown=CLOSE_SECONDS,
         )
 
 

@@ -74,6 +74,11 @@ class Settings(BaseSettings):
     """Processor time that reading an upload may take, in seconds, and a second more for every 8 MiB of it."""
     parse_memory_mb: int = Field(2048, ge=256)
     """Memory that reading an upload may take, in MiB, and the size that the arrays read from it may have."""
+    drain_seconds: float = Field(1, ge=0)
+    """Time in seconds between SIGTERM and the closing of the port, in which /readyz answers 503 and new requests are
+    refused with 503. Set it above the interval of the load balancer's readiness probe."""
+    grace_seconds: float = Field(25, ge=0)
+    """Longest time in seconds that requests in flight may take to finish after SIGTERM."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe level that is logged."""
     traces: bool = False

@@ -54,13 +54,13 @@ class Shadow:
         self._paused = False
         self._connection: Connection | None = None
 
-    def sampled(self, answer: Answer) -> Callable[[], Sample] | None:
-        """Return a function that copies the sample, or None if this request is not to be replayed.
+    def sampler(self, answer: Answer) -> Callable[[], Sample] | None:
+        """Return a function that copies the sample, or None if models can't be compared by this request.
 
-        Not replayed are requests that were not drawn, that already ran both roles, whose models can't differ, or whose
-        model has no counterpart.
+        Requests for both roles were compared already. All models answer some inputs alike, and some models have no
+        counterpart.
         """
-        if answer.role == BOTH or not answer.job.compares_models or random.random() >= self.rate:
+        if answer.role == BOTH or not answer.job.compares_models:
             return None
         manifest = answer.result.manifest
         if not (counterpart := self._catalogue.counterpart(manifest)):
@@ -70,7 +70,8 @@ class Shadow:
 
     async def offer(self, answer: Answer) -> None:
         """Replay a live request if it is drawn. A coroutine, so that FastAPI runs it on the event loop."""
-        if sample := self.sampled(answer):
+        # The draw comes first: whether models can be compared takes a look at the whole mask, and so a thread.
+        if random.random() < self.rate and (sample := await run_sync(self.sampler, answer)):
             await self.submit(sample)
 
     async def submit(self, sample: Callable[[], Sample]) -> None:

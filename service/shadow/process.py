@@ -1,13 +1,14 @@
 """The shadow process. It imports what it runs after it has lowered its priority: keep this module light."""
 
-import ctypes
+import multiprocessing
 import os
 import signal
 import warnings
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-PR_SET_PDEATHSIG = 1
+from kdmri_service.processes import end_with_parent
+
 LOWEST_NICENESS = 19
 
 
@@ -23,7 +24,9 @@ def main(connection: Connection, device: str, threads: int, backend: str) -> Non
         backend: What runs the networks.
     """
     _lower_priority()
-    _end_with_parent()
+    # A stopped process can't notice by itself that the service was killed.
+    if parent := multiprocessing.parent_process():
+        end_with_parent(parent.pid or 0)
     # An interrupt at the terminal reaches every process of the group; the service decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
@@ -46,9 +49,3 @@ def _lower_priority() -> None:
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         else:
             os.nice(LOWEST_NICENESS)
-
-
-def _end_with_parent() -> None:
-    """Have Linux kill this process when the service ends: a stopped process can't notice a killed parent by itself."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
+from kdmri_service.draining import Drain
 from kdmri_service.engine.engine import ChooseType, Engine
 from kdmri_service.settings import Settings
 from kdmri_service.shadow.controller import Shadow
@@ -22,6 +23,7 @@ class Service:
     settings: Settings
     engine: Engine
     shadow: Shadow
+    drain: Drain
 
 
 def service_of(request: Request) -> Service:

@@ -113,6 +113,12 @@ def unforeseen(error: Exception) -> Response:
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "unforeseen", detail)
 
 
+def ending() -> Response:
+    """Return the response to a request that arrives while the service ends: another instance may take it."""
+    error = Overloaded("expected a service that accepts requests, this one is ending: try again later")
+    return problem(status_of(error), problem_kind(type(error)), str(error))
+
+
 def problem_kind(error: type[KdmriError]) -> str:
     """Return the last part of a problem's type URI: the error's class name, in lower case with dashes."""
     name = error.__name__

@@ -1,10 +1,11 @@
-"""Request bodies to files on disk, whatever the envelope, never more than the limit."""
+"""Uploads: the body of a request as files, whatever its envelope, and never more bytes than the limit."""
 
 import tempfile
 from dataclasses import dataclass, field
 from email.message import Message
 from typing import BinaryIO, cast
 
+from anyio.to_thread import run_sync
 from fastapi import Request
 from kdmri_service.errors import TooLarge, UnsupportedMedia
 from python_multipart.exceptions import MultipartParseError
@@ -14,23 +15,24 @@ from kdmri.errors import InvalidRequest
 from kdmri.operations.operation import SourceFile
 
 IN_MEMORY = 2**20
-"""Bytes of a part kept in memory before it goes to disk."""
+"""Bytes of a part that are kept in memory; a longer one goes to disk."""
 MAX_PARTS = 10_000
 MAX_HEADER = 16_384
+"""Bytes of all headers of one part."""
 
 
 @dataclass
 class Part:
-    """One uploaded file, positioned at its beginning."""
+    """One uploaded file."""
 
     media_type: str
     name: str
-    """Of the form field; empty outside multipart/form-data."""
+    """Name of the form field; empty outside multipart/form-data."""
     file: BinaryIO
 
 
 def media_type(value: str) -> tuple[str, dict[str, str]]:
-    """A Content-Type header as lower-case type and parameters; quoted values are unquoted."""
+    """Split a Content-Type header into its type, in lower case, and its parameters, unquoted."""
     message = Message()
     message["content-type"] = value
     parameters = cast(list[tuple[str, str]], message.get_params(failobj=[("", "")], unquote=True))
@@ -38,28 +40,45 @@ def media_type(value: str) -> tuple[str, dict[str, str]]:
 
 
 async def receive(request: Request, *, raw: tuple[str, ...], limit: int) -> list[SourceFile]:
-    """The files of a body: one for the `raw` media types, all parts for multipart ones.
+    """Receive the files of a body, small ones in memory and large ones on disk.
 
-    Raises UnsupportedMedia, TooLarge, or InvalidRequest where a multipart body is broken or holds no file.
+    Args:
+        request: A request whose body was not read yet.
+        raw: Media types of a body that is the file itself; multipart bodies hold any number of files.
+        limit: Largest body, in bytes.
+
+    Returns:
+        The files, positioned at their beginnings.
+
+    Raises:
+        UnsupportedMedia: The body is of another type.
+        TooLarge: The body is larger than the limit.
+        InvalidRequest: A multipart body is broken or holds no file.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise TooLarge(f"expected a body of at most {limit} bytes, got {declared}")
-    kind, parameters = media_type(request.headers.get("content-type", ""))
+    body_type, parameters = media_type(request.headers.get("content-type", ""))
     sink: _Raw | _Multipart
-    if kind in raw:
-        sink = _Raw(kind)
-    elif kind in ("multipart/form-data", "multipart/related"):
-        sink = _Multipart(parameters.get("boundary", ""), kind)
+    if body_type in raw:
+        sink = _Raw(body_type)
+    elif body_type in ("multipart/form-data", "multipart/related"):
+        sink = _Multipart(parameters.get("boundary", ""), body_type)
     else:
-        offered = ", ".join((*raw, "multipart/form-data", "multipart/related"))
-        raise UnsupportedMedia(f"expected Content-Type {offered}, got {kind or 'none'}")
-    received = 0
+        accepted = ", ".join((*raw, "multipart/form-data", "multipart/related"))
+        raise UnsupportedMedia(f"expected Content-Type {accepted}, got {body_type or 'none'}")
+    received, pending = 0, bytearray()
     async for chunk in request.stream():
         received += len(chunk)
         if received > limit:
             raise TooLarge(f"expected a body of at most {limit} bytes, got more")
-        sink.write(chunk)
+        pending += chunk
+        if len(pending) >= IN_MEMORY:
+            # A thread writes, because a disk blocks; in large pieces, because changing threads takes time too.
+            await run_sync(sink.write, bytes(pending))
+            pending.clear()
+    # What is left is written here if it stays in memory, which takes less time than changing threads.
+    await run_sync(sink.write, bytes(pending)) if received >= IN_MEMORY else sink.write(bytes(pending))
     return [SourceFile(part.file, part.media_type) for part in sink.parts()]
 
 
@@ -68,7 +87,7 @@ def _new_file() -> BinaryIO:
 
 
 class _Raw:
-    """A body that is the file."""
+    """Writes a body that is the file."""
 
     def __init__(self, kind: str) -> None:
         self.part = Part(kind, "file", _new_file())
@@ -89,7 +108,7 @@ class _Headers:
 
 
 class _Multipart:
-    """A multipart body, form or related, parsed as it streams in."""
+    """Writes the parts of a multipart body, form or related, as they arrive."""
 
     def __init__(self, boundary: str, kind: str) -> None:
         if not boundary:
@@ -118,7 +137,7 @@ class _Multipart:
             raise InvalidRequest(f"expected a {self.kind} body in parts, got one that breaks its boundary") from None
 
     def parts(self) -> list[Part]:
-        """Raises InvalidRequest where the body ended early or holds no file."""
+        """Return the files. Raises InvalidRequest if the body ended early or holds none."""
         if not self.complete:
             raise InvalidRequest(f"expected a {self.kind} body with a closing boundary, it ended before")
         files = [part for part in self.found if self.kind != "multipart/form-data" or part.name == "file"]

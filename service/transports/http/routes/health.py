@@ -1,5 +1,7 @@
 """Routes of the service's health, for orchestrators."""
 
+from http import HTTPStatus
+
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from kdmri_service.transports.http.dependencies import RunningService
@@ -15,5 +17,7 @@ async def live() -> JSONResponse:
 
 @router.get("/readyz")
 async def ready(service: RunningService) -> JSONResponse:
-    """Models are loaded and warm: the server does not listen before they are."""
+    """Models are loaded and warm, which they are before the server listens, and the service is not ending."""
+    if service.drain.draining:
+        return JSONResponse({"status": "ending"}, HTTPStatus.SERVICE_UNAVAILABLE)
     return JSONResponse({"status": "ready", "models": len(service.engine.catalogue.bundles)})

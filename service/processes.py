@@ -1,0 +1,23 @@
+"""Processes of the service: children that end with their parent."""
+
+import ctypes
+import os
+import signal
+from contextlib import suppress
+
+PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent(parent: int) -> None:
+    """Have Linux kill this process when the thread that started it ends, even if both are stopped or killed.
+
+    Other systems have no such call: there, a process whose parent is killed ends when it next uses the parent's pipes.
+
+    Args:
+        parent: The id of the process that is expected to be the parent. If that has ended before this call, the signal
+            would never come, so this process ends at once.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
