@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import structlog
-from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from kdmri_service.auth.policy import authenticator
 from kdmri_service.draining import Drain
@@ -102,7 +101,9 @@ async def running(
     catalogue = await scheduler.prepare(load, threads=settings.inference_threads)
     scheduler.batch = settings.batch_on(catalogue.device)
     shadow = Shadow(catalogue, scheduler, rate=settings.shadow_rate)
-    parsers = await run_sync(_start_parsers, settings) if settings.parsers else None
+    # Linux kills the nursery of the parsers when the thread that started it ends, and idle threads of a pool do end.
+    # This thread lasts as long as the service; nothing is served yet, so the event loop may wait.
+    parsers = _start_parsers(settings) if settings.parsers else None
     log.info("ready", models=len(catalogue.bundles), version=kdmri.__version__)
     limits = Limits(unpacked_bytes=settings.max_unpacked_mb * 2**20)
     yield Service(settings, Engine(catalogue, scheduler, limits, parsers), shadow, drain)

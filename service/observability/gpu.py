@@ -1,4 +1,4 @@
-"""Memory of the graphics cards that models run on."""
+"""Memory of the graphics cards that models run on, as a Prometheus collector."""
 
 from collections.abc import Callable, Iterable
 
@@ -9,9 +9,9 @@ from prometheus_client.registry import Collector
 
 
 class Memory(Collector):
-    """Asked of the driver at every scrape: what one process' allocator holds is the least of it.
+    """Reads the driver at every scrape: the allocator of one process holds only a part of the memory in use.
 
-    No samples where models run on a processor.
+    It gives no samples if models run on a processor.
     """
 
     def __init__(self, devices: Callable[[], Iterable[str]]) -> None:
@@ -19,7 +19,7 @@ class Memory(Collector):
 
     def collect(self) -> Iterable[Metric]:
         used = GaugeMetricFamily(
-            "kdmri_gpu_memory_used_bytes", "Memory of a card in use, by whatever process.", labels=["device"]
+            "kdmri_gpu_memory_used_bytes", "Memory of a card in use, by any process.", labels=["device"]
         )
         total = GaugeMetricFamily("kdmri_gpu_memory_total_bytes", "Memory of a card.", labels=["device"])
         for device in self._devices():

@@ -1,7 +1,7 @@
 """Log lines: JSON on standard output, with the request's id and without what the request holds.
 
 The service's own lines name routes, statuses, models and figures, never what a client sent. Other libraries quote what
-they read: of their lines and warnings only the place is kept, for a value in a DICOM header may be a name.
+they read, and a value in a DICOM header may be a name: of their lines and warnings only the place is kept.
 """
 
 import logging
@@ -11,7 +11,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 TRUSTED = "uvicorn"
-"""Its messages name processes and addresses only; an exception's traceback is left out all the same."""
+"""The one library whose messages are kept, since they name processes and addresses only; tracebacks are not."""
 
 UVICORN: dict[str, Any] = {
     "version": 1,
@@ -20,11 +20,11 @@ UVICORN: dict[str, Any] = {
     "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
     "root": {"handlers": ["stdout"], "level": "INFO"},
 }
-"""What uvicorn configures each of its processes with, for lines by the standard library's logging."""
+"""Configuration of the standard library's logging, which uvicorn applies in each of its processes."""
 
 
 def configure(level: str) -> None:
-    """The service's own lines; Python's warnings join those of other libraries."""
+    """Configure the service's own lines from a level on; Python's warnings are treated as lines of other libraries."""
     structlog.configure(
         processors=[*_stamped(), structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -34,7 +34,7 @@ def configure(level: str) -> None:
 
 
 def formatter() -> logging.Formatter:
-    """Lines of other libraries in the form of our own."""
+    """Return a formatter that gives lines of other libraries the form of the service's own."""
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_stamped(),
         processors=[

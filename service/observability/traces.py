@@ -1,7 +1,8 @@
-"""OpenTelemetry traces, where KDMRI_TRACES is set: a span for every request, under it one for every stage.
+"""OpenTelemetry traces, if KDMRI_TRACES is set: a span for every request, and under it one for every stage.
 
-FastAPI makes the request's, `telemetry` the stages'. What goes where is said by OTEL_* (OTEL_EXPORTER_OTLP_ENDPOINT,
-OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and so on). Spans hold no more than log lines do: routes, statuses and stages.
+FastAPI opens the span of a request, `observation` those of its stages. The standard variables OTEL_* configure the
+export (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and so on). Spans contain no more than log
+lines do: routes, statuses and stages.
 """
 
 import os
@@ -13,11 +14,11 @@ from kdmri_service.errors import MissingTraces
 from starlette.types import Scope
 
 QUIET = ("/livez", "/readyz", "/metrics")
-"""Asked every few seconds, and of interest to nobody."""
+"""Routes that orchestrators and Prometheus poll every few seconds: neither traced nor logged."""
 
 
 def of_requests(wanted: bool) -> TelemetryConfig:
-    """FastAPI's own telemetry: spans alone. Its logs would quote errors, and with them what a file holds."""
+    """Return the configuration of FastAPI's telemetry: spans only, since its logs quote errors and so files."""
     return {"tracing": wanted, "metrics": False, "logs": False, "operation_spans": False, "exclude": _quiet}
 
 
@@ -27,7 +28,7 @@ def _quiet(scope: Scope) -> bool:
 
 @contextmanager
 def exported(wanted: bool) -> Iterator[None]:
-    """Spans made inside are sent; what is left is sent at the end. Raises MissingTraces without the extra `traces`."""
+    """Export the spans opened inside, the last of them at the end. Raises MissingTraces without the extra `traces`."""
     if not wanted:
         yield
         return
@@ -42,7 +43,7 @@ def exported(wanted: bool) -> Iterator[None]:
         ) from None
 
     class Withheld(SpanProcessor):
-        """What a client wrote into an address stays out; the route is told."""
+        """Removes the address, which may contain anything that a client wrote; the route's pattern stays."""
 
         def on_start(self, span: Span, parent_context: object = None) -> None:
             for name in {"url.path", "url.query"} & set(span.attributes or ()):
