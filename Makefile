@@ -62,7 +62,7 @@ notebooks: .venv/dev  ## run the tutorials and write examples/*.ipynb anew
 serve: .venv/serve  ## run the service on 127.0.0.1:8000
 	$(BIN)/kdmri serve
 
-bench: .venv/dev  ## docs/performance.md from a run of some minutes, on a machine that does nothing else
+bench: .venv/dev  ## docs/reports/performance.md from a run of some minutes, on a machine that does nothing else
 	$(BIN)/python -W ignore -m tools.benchmarks
 
 kernels: .venv/dev  ## time what a request is made of, piece by piece

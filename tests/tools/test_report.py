@@ -1,4 +1,4 @@
-"""The figures of docs/operations.md that are computed rather than asked for, and how the page is put together."""
+"""Computed figures of docs/reports/operations.md, and how the page is put together."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Everything that docs/performance.md shows, in one run: `make bench`. It wants the machine for itself.
+"""Everything that docs/reports/performance.md shows, in one run: `make bench`. It wants the machine for itself.
 
     python -m benchmarks [--quick] [--threads N] [--output FOLDER]
 
@@ -251,6 +251,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=CORES)
-    parser.add_argument("--output", type=Path, default=served.ROOT / "docs")
+    parser.add_argument("--output", type=Path, default=served.ROOT / "docs" / "reports")
     arguments = parser.parse_args()
     main(QUICK if arguments.quick else FULL, arguments.threads, arguments.output)

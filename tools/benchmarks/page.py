@@ -1,4 +1,4 @@
-"""docs/performance.md from a run's figures: what is asked and what was found, tables, the profile, a plot.
+"""docs/reports/performance.md from a run's figures: what is asked and what was found, tables, the profile, a plot.
 
 Only what stands between the two marks is written; the text around them, which explains it, is kept.
 """

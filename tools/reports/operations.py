@@ -1,4 +1,4 @@
-"""docs/operations.md from a run: `python -m tools.reports.operations DATA [THREADS]`, about ten minutes.
+"""docs/reports/operations.md from a run: `python -m tools.reports.operations DATA [THREADS]`, about ten minutes.
 
 Starts the service with every answer shadowed and a Prometheus, sends every slice of the test split as k-space
 undersampled 4 and 8 times, DICOM among them, files that can't be read and a crowd, and writes what Prometheus says.

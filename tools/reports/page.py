@@ -1,4 +1,4 @@
-"""docs/operations.md: the figures of a run, each with the query that gave it."""
+"""docs/reports/operations.md: the figures of a run, each with the query that gave it."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from tools.dashboards import queries
 from tools.harness.live import RULES
 from tools.reports import pictures
 
-PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reports" / "operations.md"
 PICTURES = PAGE.with_suffix("")
 SHADOW_COST = PICTURES / "shadow_cost.json"
 """Measured by shadow_cost.py, a run of its own."""
@@ -64,9 +64,9 @@ def dashboards() -> str:
     """The pictures."""
     text = """## The dashboards
 
-Drawn by `deploy/pictures.py` from the dashboards' JSON and Prometheus' answers to their queries, panel by panel where
-Grafana puts them at 1280 pixels; not screenshots of Grafana. The first ends before the bursts: they go to the teacher
-with larger inputs than the student gets meanwhile, and its times side by side would compare unlike things.
+Drawn by `tools/reports/pictures.py` from the dashboards' JSON and Prometheus' answers to their queries, panel by panel
+where Grafana puts them at 1280 pixels; not screenshots of Grafana. The first ends before the bursts: they go to the
+teacher with larger inputs than the student gets meanwhile, and its times side by side would compare unlike things.
 """
     return text + "".join(f"\n![{title}](operations/{name}.png)\n" for name, title in PANELS.items())
 

@@ -3,7 +3,8 @@
 Latency with KDMRI_SHADOW_RATE=1 against 0, at half load: two services side by side take turns, so that whatever else
 the machine does falls on both. In a pair of turns both get the same arrivals, exponentially spaced, at half of what one
 of them could take one after the other; who begins alternates. A turn ends when its shadow runs have, so that none runs
-into a turn that it is not measured in. Writes docs/operations/shadow_cost.json and its section of docs/operations.md.
+into a turn that it is not measured in. Writes docs/reports/operations/shadow_cost.json and its section of
+docs/reports/operations.md.
 For a machine that does nothing else: where other work has the processor, shadow runs hardly get any of it.
 """
 

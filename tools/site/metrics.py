@@ -19,8 +19,10 @@ def metrics_page() -> str:
     """Return the page: one row for each metric, then the buckets of the histograms."""
     families = {family.name: family for family in metrics.REGISTRY.collect() if family.name.startswith("kdmri_")}
     labels = {metric.describe()[0].name: metric._labelnames for metric in _declared()}
+    # Metrics that a collector makes on demand carry their labels themselves.
+    named = {name: labels.get(name, getattr(family, "_labelnames", ())) for name, family in families.items()}
     rows = [
-        (code(_exported_name(family)), family.type, ", ".join(map(code, labels.get(name, ()))), family.documentation)
+        (code(_exported_name(family)), family.type, ", ".join(map(code, named[name])), family.documentation)
         for name, family in sorted(families.items())
     ]
     buckets = {
