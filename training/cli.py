@@ -37,11 +37,16 @@ def train(
     data: Data,
     runs: Runs = Path("runs"),
     devices: Annotated[int, typer.Option(help="Processes (CPU) or GPUs; under torchrun as many as it starts.")] = 1,
-    precision: Annotated[str, typer.Option(help="Fabric's precision: bf16-mixed, 32-true, ...")] = "bf16-mixed",
+    models: Models = Path("models"),
+    precision: Annotated[
+        str,
+        typer.Option(help="Fabric's precision (bf16-mixed, 32-true, ...); auto: bfloat16 if hardware has it."),
+    ] = "auto",
 ) -> None:
     """Train a teacher and its student, or all students of an experiment; run it again to resume."""
     from kdmri_training.learning import experiment
     from kdmri_training.learning import recipe as recipes
+    from kdmri_training.learning.precision import choose_precision
     from kdmri_training.learning.run import run
     from lightning.fabric import Fabric
     from lightning.fabric.strategies import DDPStrategy
@@ -49,12 +54,14 @@ def train(
     chosen = recipes.load(recipe)
     # A static graph: attention transfer leaves some convolutions without a gradient, the same ones in every step.
     strategy = DDPStrategy(static_graph=True) if devices > 1 else "auto"
-    fabric = Fabric(accelerator="auto", devices=devices, strategy=strategy, precision=precision)
+    numbers = choose_precision() if precision == "auto" else precision
+    fabric = Fabric(accelerator="auto", devices=devices, strategy=strategy, precision=numbers)
     fabric.launch()
+    fabric.print(f"precision {numbers}")
     if chosen.experiment:
         experiment.run(chosen, chosen.experiment, data, runs, fabric)
     else:
-        run(chosen, data, runs, fabric)
+        run(chosen, data, runs, models, fabric)
 
 
 @training_packages()

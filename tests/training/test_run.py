@@ -20,6 +20,7 @@ from kdmri_training.publishing import export as bundles
 from lightning.fabric import Fabric
 
 from kdmri.bundles import store as bundle
+from kdmri.bundles.location import models_folder
 from kdmri.phantoms import phantom
 from kdmri.quality import no_reference as quality
 from kdmri.runtime.model import load_model
@@ -38,7 +39,7 @@ def weights(folder: Path, role: str) -> dict[str, torch.Tensor]:
 
 
 def test_three_stages_leave_two_networks_and_a_log(tiny: Recipe, fabric: Fabric, tmp_path: Path) -> None:
-    teacher, student = running.run(tiny, tmp_path, tmp_path, fabric)
+    teacher, student = running.run(tiny, tmp_path, tmp_path, models_folder(), fabric)
     log = [json.loads(line) for line in (tmp_path / tiny.run / "log.jsonl").read_text().splitlines()]
     assert list(dict.fromkeys(entry["stage"] for entry in log)) == ["teacher", "attention", "student"]
     for role, network in (("teacher", teacher), ("student", student)):
@@ -51,7 +52,7 @@ def test_a_student_may_learn_from_the_truth_before_it_learns_from_its_teacher(
     tiny: Recipe, fabric: Fabric, slices: Slices, tmp_path: Path
 ) -> None:
     recipe = replace(tiny, steps={"teacher": 0, "plain": 3, "attention": 0, "student": 2})
-    running.run(recipe, tmp_path, tmp_path, fabric)
+    running.run(recipe, tmp_path, tmp_path, models_folder(), fabric)
     log = [json.loads(line) for line in (tmp_path / tiny.run / "log.jsonl").read_text().splitlines()]
     assert list(dict.fromkeys(entry["stage"] for entry in log)) == ["plain", "student"]
 
@@ -61,21 +62,21 @@ def test_a_student_goes_on_from_one_that_had_no_teacher(
     tiny: Recipe, fabric: Fabric, slices: Slices, tmp_path: Path
 ) -> None:
     first = replace(tiny, steps={"teacher": 0, "plain": 3, "attention": 0, "student": 0})
-    _, plain = running.run(first, tmp_path, tmp_path, fabric)
+    _, plain = running.run(first, tmp_path, tmp_path, models_folder(), fabric)
     idle = {"teacher": 0, "attention": 0, "student": 0}
     second = replace(tiny, version="9", start={"student": first.run}, steps=idle)
-    _, student = running.run(second, tmp_path, tmp_path, fabric)
+    _, student = running.run(second, tmp_path, tmp_path, models_folder(), fabric)
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(student.state_dict()[name], value)
 
 
 @pytest.mark.parametrize("tiny", ["reconstruction_base"], indirect=True)
 def test_a_student_grows_by_cascades(tiny: Recipe, fabric: Fabric, tmp_path: Path) -> None:
-    running.run(tiny, tmp_path, tmp_path, fabric)
+    running.run(tiny, tmp_path, tmp_path, models_folder(), fabric)
     idle = {"teacher": 0, "attention": 0, "student": 0}
     size = {**tiny.student, "cascades": 4}
     larger = replace(tiny, version="9", start={"student": tiny.run}, steps=idle, student=size)
-    _, student = running.run(larger, tmp_path, tmp_path, fabric)
+    _, student = running.run(larger, tmp_path, tmp_path, models_folder(), fabric)
     assert len(student.cascades) == 4
     for name, value in weights(tmp_path / tiny.run, "student").items():
         torch.testing.assert_close(student.state_dict()[name], value)
@@ -84,7 +85,7 @@ def test_a_student_grows_by_cascades(tiny: Recipe, fabric: Fabric, tmp_path: Pat
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     tiny: Recipe, fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running.run(tiny, tmp_path, tmp_path / "whole", fabric)
+    running.run(tiny, tmp_path, tmp_path / "whole", models_folder(), fabric)
     monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", -1)
     backward, calls = Fabric.backward, []
 
@@ -97,15 +98,15 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     with monkeypatch.context() as patch:
         patch.setattr(Fabric, "backward", killed)
         with pytest.raises(KeyboardInterrupt):
-            running.run(tiny, tmp_path, tmp_path / "stopped", fabric)
-    running.run(tiny, tmp_path, tmp_path / "stopped", fabric)
+            running.run(tiny, tmp_path, tmp_path / "stopped", models_folder(), fabric)
+    running.run(tiny, tmp_path, tmp_path / "stopped", models_folder(), fabric)
     for role in ("teacher", "student"):
         whole, resumed = (weights(tmp_path / place / tiny.run, role) for place in ("whole", "stopped"))
         assert all(torch.allclose(whole[name], resumed[name], atol=1e-6) for name in whole)
 
 
 def test_a_run_goes_on_from_another(tiny: Recipe, fabric: Fabric, tmp_path: Path) -> None:
-    running.run(tiny, tmp_path, tmp_path, fabric)
+    running.run(tiny, tmp_path, tmp_path, models_folder(), fabric)
     onward = replace(
         tiny,
         version="9.0.0",
@@ -113,7 +114,7 @@ def test_a_run_goes_on_from_another(tiny: Recipe, fabric: Fabric, tmp_path: Path
         steps={"teacher": 1, "attention": 0, "student": 1},
         optimiser={"learning_rate": 0.0},
     )
-    running.run(onward, tmp_path, tmp_path, fabric)
+    running.run(onward, tmp_path, tmp_path, models_folder(), fabric)
     for role in ("teacher", "student"):
         before, after = (weights(tmp_path / recipe.run, role) for recipe in (tiny, onward))
         assert all(torch.equal(before[name], after[name]) for name in before)
@@ -127,6 +128,7 @@ def test_a_run_goes_on_from_another(tiny: Recipe, fabric: Fabric, tmp_path: Path
         ("reconstruction", ["teacher"]),
         ("reconstruction_student", ["student"]),
         ("reconstruction_close", ["student"]),
+        ("reconstruction_teacher", ["teacher"]),
         ("super_resolution_shorter", ["student"]),
     ],
 )
@@ -146,7 +148,7 @@ def test_what_a_recipe_trained_is_exported(recipe: str, roles: list[str], monkey
 def test_an_export_is_a_bundle_that_answers_as_its_network(
     tiny: Recipe, fabric: Fabric, slices: Slices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running.run(tiny, tmp_path, tmp_path, fabric)
+    running.run(tiny, tmp_path, tmp_path, models_folder(), fabric)
     monkeypatch.setattr(bundles, "evaluate", lambda *_: [])
     monkeypatch.setattr(bundles, "cpu_supports", lambda _: False)
     monkeypatch.setattr(bundles, "load_slices", lambda *_: slices)

@@ -1,11 +1,15 @@
 """How a long run shows where it is: a progress bar on a terminal, log lines elsewhere, and a log for the bundle."""
 
 import json
+import time
 from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_SECONDS = 60
+"""Longest time between two log lines away from a terminal, as long as steps are reported that often."""
 
 
 class Report:
@@ -20,6 +24,8 @@ class Report:
         )
         self.task = self.progress.add_task(stage, total=None, loss="")
         self.loss = float("nan")
+        self.first: tuple[int, float] | None = None
+        self.printed = -float("inf")
 
     def __enter__(self) -> "Report":
         self.progress.start()
@@ -31,8 +37,16 @@ class Report:
         self.progress.stop()
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """The mean loss of the last steps."""
-        self.loss = loss
+        """Show the mean loss of the last steps; away from a terminal as a line with speed and time left."""
+        self.loss, now = loss, time.monotonic()
+        # Speed counts from the first report of this process: a resumed run took its earlier steps at another time.
+        first_step, started = self.first = self.first or (step, now)
+        if not self.console.is_terminal and now - self.printed >= LINE_SECONDS:
+            self.printed = now
+            speed = (step - first_step) / (now - started) if now > started else 0.0
+            left = f"{(steps - step) / speed / 60:.0f} minutes left" if speed else "time left unknown"
+            line = f"{self.stage}: step {step} of {steps}, loss {loss:.5f}, {speed:.2f} steps/s, {left}"
+            self.console.print(line, soft_wrap=True)
         self.progress.update(self.task, completed=step, total=steps, loss=f"loss {loss:.5f}")
 
     def validation(self, step: int, score: float, *, seconds: int) -> None:

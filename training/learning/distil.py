@@ -12,7 +12,7 @@ from kdmri_training.learning.fit import fit
 from kdmri_training.learning.losses import DISTANCES, attention_loss, distillation_loss
 from kdmri_training.learning.recipe import Recipe, Role
 from kdmri_training.learning.teacher import examples, validation_score
-from kdmri_training.networks.cascades import features
+from kdmri_training.networks.features import features
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 

@@ -17,7 +17,7 @@ from kdmri_training.learning.fit import fit
 from kdmri_training.learning.losses import cascade_loss, flow_loss, hint_loss, similarity_loss
 from kdmri_training.learning.recipe import Experiment, Recipe
 from kdmri_training.learning.teacher import examples, fidelity, validation_score
-from kdmri_training.networks.cascades import cascade_images, features, flows
+from kdmri_training.networks.features import cascade_images, features, first_and_later_features
 from lightning.fabric import Fabric
 from torch import nn
 
@@ -148,7 +148,7 @@ def _objectives(lessons: Lessons) -> dict[str, Objective]:
         "hints": lessons.inside(hint_loss, lambda network, role: features(network, layer(role))),
         "late hints": lessons.inside(hint_loss, lambda network, _: features(network, _inner(network))),
         "similarity": lessons.inside(similarity_loss, lambda network, role: features(network, layer(role))),
-        "flow": lessons.inside(flow_loss, lambda network, role: flows(network, layer(role))),
+        "flow": lessons.inside(flow_loss, lambda network, role: first_and_later_features(network, layer(role))),
         "cascades": lessons.inside(cascade_loss, lambda network, _: cascade_images(network)),
     }
 

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from kdmri_training.data.simulation import Simulation, Truncation, Undersampling
 from kdmri_training.networks.cascades import DCCNN, VDSR
-from torch import nn
 
 from kdmri.errors import InvalidRequest
 
@@ -61,7 +60,8 @@ class Recipe:
     optimiser: dict[str, float]
     """learning_rate, of Adam at its peak."""
     start: dict[str, str] = field(default_factory=dict)
-    """By role, the run <name>-<version> whose weights this one goes on from; from scratch without."""
+    """By role, where the first weights come from: a run <name>-<version>, or a bundle <name>@<version> whose network is
+    grown to the size wanted. A role that is not named starts from scratch."""
     loss: Literal["l1", "log_l1"] = "l1"
     """Distance from the truth and from the teacher's answer (kdmri_training.learning.losses.DISTANCES)."""
     experiment: Experiment | None = None
@@ -72,7 +72,7 @@ class Recipe:
         """The name of the run's folder."""
         return f"{self.name}-{self.version}"
 
-    def network(self, role: Role) -> nn.Module:
+    def network(self, role: Role) -> DCCNN | VDSR:
         """An untrained network of the role's size."""
         numbers = self.teacher if role == "teacher" else self.student
         return DCCNN(**numbers) if self.task == "reconstruction" else VDSR(**numbers)

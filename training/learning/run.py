@@ -7,16 +7,28 @@ from kdmri_training.data.simulation import load_slices
 from kdmri_training.learning.distil import distil
 from kdmri_training.learning.recipe import Recipe, Role
 from kdmri_training.learning.teacher import supervise
-from kdmri_training.networks.cascades import DCCNN, deepened, shortened
+from kdmri_training.networks.growth import drop_convolutions, grow
+from kdmri_training.publishing.weights import load_weights
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 
-def run(recipe: Recipe, data: Path, runs: Path, fabric: Fabric) -> tuple[nn.Module, nn.Module]:
-    """(teacher, student), with checkpoints, logs and TensorBoard files in runs/<name>-<version>/<stage>."""
+def run(recipe: Recipe, data: Path, runs: Path, models: Path, fabric: Fabric) -> tuple[nn.Module, nn.Module]:
+    """Train the networks of a recipe, or go on where an earlier call was stopped.
+
+    Args:
+        recipe: what to train.
+        data: folder with volumes/<split>/<anatomy>/*.nii.gz.
+        runs: folder of runs; checkpoints, logs and TensorBoard files are written to <name>-<version>/<stage> in it.
+        models: folder of models, read if a network starts from a bundle.
+        fabric: device, precision and processes.
+
+    Returns:
+        Teacher and student.
+    """
     folder = runs / recipe.run
     train, validation = (load_slices(data, split, runs / "cache") for split in ("train", "val"))
-    teacher, student = (_network(recipe, role, runs) for role in ("teacher", "student"))
+    teacher, student = (_network(recipe, role, runs, models) for role in ("teacher", "student"))
     if recipe.steps["teacher"]:
         supervise(recipe, teacher, train, validation, folder / "teacher", fabric, steps=recipe.steps["teacher"])
     if recipe.steps.get("plain"):
@@ -32,12 +44,12 @@ def weights(run: Path, role: Role) -> dict[str, Tensor]:
     return best
 
 
-def _network(recipe: Recipe, role: Role, runs: Path) -> nn.Module:
+def _network(recipe: Recipe, role: Role, runs: Path, models: Path) -> nn.Module:
     torch.manual_seed(recipe.seed)
     network = recipe.network(role).to(memory_format=torch.channels_last)
     if role in recipe.start:
-        start = shortened(weights(runs / recipe.start[role], role), len(network.cascades[0].convolutions))
-        if isinstance(network, DCCNN):
-            start = deepened(start, len(network.cascades))
-        network.load_state_dict(start)
+        origin = recipe.start[role]
+        found = load_weights(models, origin) if "@" in origin else weights(runs / origin, role)
+        shorter = drop_convolutions(found, len(network.denoisers()[0].convolutions))
+        network.load_state_dict(grow(shorter, network))
     return network

@@ -89,11 +89,12 @@ def _forget_origin(graph: onnx.ModelProto) -> None:
 def export(recipe: Recipe, role: Role, runs: Path, data: Path, models: Path) -> Bundle:
     """Write, check against the network, score on the test split, and describe. Raises ValueError where parity fails."""
     network = recipe.network(role).eval()
+    origin = _origin(recipe, role, models)
     network.load_state_dict(weights(runs / recipe.run, role))
     folder = models / f"{recipe.name}-{role}" / recipe.version
     export_network(network, folder)
     usual = intensity_and_contrast(recipe, load_slices(data, "train", runs / "cache"))
-    manifest = _described(recipe, role, network, folder, usual, _stages(recipe, role, runs))
+    manifest = _described(recipe, role, network, folder, usual, _stages(recipe, role, runs, origin))
     bundle = Bundle(folder, manifest)
     parity = check_parity(network, load_model(bundle))
     if max(parity.values()) > PARITY:
@@ -107,7 +108,8 @@ def export(recipe: Recipe, role: Role, runs: Path, data: Path, models: Path) -> 
     manifest = manifest.model_copy(update=measured)
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
     (folder / "CARD.md").write_text(card(manifest))
-    log = "".join((runs / run / "log.jsonl").read_text() for run in _runs(recipe, role))
+    log = (origin.folder / "training_log.jsonl").read_text() if origin else ""
+    log += "".join((runs / run / "log.jsonl").read_text() for run in _runs(recipe, role))
     (folder / "training_log.jsonl").write_text(log)
     return Bundle(folder, manifest)
 
@@ -137,9 +139,18 @@ def _described(
     )
 
 
+def _origin(recipe: Recipe, role: Role, models: Path) -> Bundle | None:
+    """Return the bundle that the role's first run started from, or None if training began from scratch."""
+    start = recipe.start.get(role, "")
+    if "@" in start:
+        return load(models.joinpath(*start.split("@")))
+    return _origin(trained_by(start), role, models) if start else None
+
+
 def _runs(recipe: Recipe, role: Role) -> list[str]:
-    """The runs that led to the role's weights, first to last."""
-    earlier = _runs(trained_by(recipe.start[role]), role) if role in recipe.start else []
+    """List the runs that led to the role's weights, first to last, up to a bundle or to scratch."""
+    start = recipe.start.get(role, "")
+    earlier = _runs(trained_by(start), role) if start and "@" not in start else []
     return [*earlier, recipe.run]
 
 
@@ -149,9 +160,13 @@ def _teacher(recipe: Recipe) -> str:
     return f"{recipe.name}-teacher@{run.rpartition('-')[2]}"
 
 
-def _stages(recipe: Recipe, role: Role, runs: Path) -> list[dict[str, Any]]:
-    """Steps, seconds and best validation score of each stage that led to the role's weights, from its checkpoints."""
-    return [
+def _stages(recipe: Recipe, role: Role, runs: Path, origin: Bundle | None) -> list[dict[str, Any]]:
+    """Collect steps, seconds and best validation score of each stage that led to the role's weights.
+
+    Stages of a bundle that training started from come from its manifest, the others from their checkpoints.
+    """
+    earlier: list[dict[str, Any]] = origin.manifest.training["stages"] if origin else []
+    return earlier + [
         _stage(runs / run / name, run, name)
         for run in _runs(recipe, role)
         for name in STAGES[role]
