@@ -28,7 +28,7 @@ from rich.table import Table
 
 from kdmri.data.images import Images
 from kdmri.formats import png
-from kdmri.formats.dicom import derived
+from kdmri.formats.dicom import objects
 from kdmri.formats.dicom import reader as dicom
 from kdmri.formats.kspace import reader as kspace
 from kdmri.physics.resampling import downsample, upsample
@@ -97,7 +97,7 @@ def truncated(source: Path, target: Path, factor: int) -> np.ndarray:
     dataset.ImagePositionPatient = [round(float(v), 6) for v in np.array(dataset.ImagePositionPatient, float) + shift]
     dataset.Rows, dataset.Columns = coarse.shape
     dataset.PixelData = coarse.tobytes()
-    target.write_bytes(derived.to_bytes(dataset))
+    target.write_bytes(objects.to_bytes(dataset))
     return dicom.read([target])[0].images.pixels
 
 

@@ -11,7 +11,7 @@ from kdmri.api.result import Result
 from kdmri.data.kspace import KSpace
 from kdmri.errors import InvalidRequest, UnreadableInput, UnsupportedInput
 from kdmri.formats import nifti, png
-from kdmri.formats.dicom import derived, folder
+from kdmri.formats.dicom import derived, folder, objects, original
 from kdmri.formats.dicom import reader as dicom
 from kdmri.formats.dicom.reader import DicomSeries
 from kdmri.formats.kspace import fastmri
@@ -127,18 +127,20 @@ def _is_hdf5(file: BinaryIO) -> bool:
 def _save_dicom(result: Result, path: Path) -> None:
     if isinstance(result.source, tuple):
         pixels = [images.pixels for images in result.images]
-        objects = derived.super_resolved(result.source, pixels, scale=result.scale, model=result.model.reference)
+        datasets = derived.derive(result.source, pixels, scale=result.scale, model=result.model.reference)
     else:
         scan = result.source
-        objects = derived.reconstructed(
+        datasets = original.create(
             result.stack,
             model=result.model.reference,
             patient_and_study=scan.patient_and_study,
             acceleration=scan.acceleration,
         )
-    if path.suffix and len(objects) > 1:
-        raise UnsupportedInput(f"expected one image for a .dcm file, got {len(objects)}: name a folder, without suffix")
+    if path.suffix and len(datasets) > 1:
+        raise UnsupportedInput(
+            f"expected one image for a .dcm file, got {len(datasets)}: name a folder, without suffix"
+        )
     if not path.suffix:
         path.mkdir(parents=True, exist_ok=True)
-        path = path if len(objects) > 1 else path / "0001.dcm"
-    write_files([derived.to_bytes(dataset) for dataset in objects], path)
+        path = path if len(datasets) > 1 else path / "0001.dcm"
+    write_files([objects.to_bytes(dataset) for dataset in datasets], path)

@@ -11,7 +11,7 @@ from PIL import Image
 from pydicom import Dataset
 
 from kdmri.data.images import Images
-from kdmri.formats.dicom.grey import limits
+from kdmri.formats.dicom.windows import limits
 
 WHITE = 255
 

@@ -20,7 +20,7 @@ from kdmri.bundles.manifest import Manifest, Task
 from kdmri.data.images import Images
 from kdmri.errors import NotAcceptable
 from kdmri.formats import nifti, png
-from kdmri.formats.dicom import derived
+from kdmri.formats.dicom import objects
 from kdmri.operations import encoding
 from kdmri.operations.media_types import BINARY, DICOM_TYPES, HDF5, JSON, NIFTI, PNG, SIDE_BY_SIDE
 from kdmri.operations.packing import Record
@@ -162,7 +162,7 @@ class Input(ABC):
         figures = self.figures(results) if figures is None else figures
         images = results[0].images
         if media_type in DICOM_TYPES:
-            return [derived.to_bytes(dataset) for dataset in self.dicom_objects(results)]
+            return [objects.to_bytes(dataset) for dataset in self.dicom_objects(results)]
         if media_type == JSON:
             return [encoding.json_bytes(figures)]
         if media_type == PNG:

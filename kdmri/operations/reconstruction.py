@@ -14,7 +14,7 @@ from kdmri.bundles.manifest import Manifest, Task
 from kdmri.data.images import Images
 from kdmri.data.kspace import KSpace, Scan
 from kdmri.errors import InvalidRequest, UnreadableInput
-from kdmri.formats.dicom import derived
+from kdmri.formats.dicom import original
 from kdmri.formats.kspace import reader
 from kdmri.operations.media_types import BINARY, DICOM, HDF5, JSON, PNG, ZIP
 from kdmri.operations.operation import Input, Job, Limits, Operation, Result, SourceFile
@@ -91,7 +91,7 @@ class ReconstructionInput(Input):
 
     def dicom_objects(self, results: Sequence[Result]) -> list[Dataset]:
         (result,) = results
-        return derived.reconstructed(
+        return original.create(
             result.images,
             model=result.manifest.reference,
             patient_and_study=self.scan.patient_and_study,

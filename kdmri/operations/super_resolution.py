@@ -3,8 +3,7 @@
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import JsonValue
@@ -14,7 +13,7 @@ from kdmri.bundles.manifest import Manifest, Task
 from kdmri.data.images import Images
 from kdmri.errors import UnreadableInput
 from kdmri.formats.dicom import derived
-from kdmri.formats.dicom.reader import DicomSeries, read, read_zip
+from kdmri.formats.dicom.reader import DicomSeries, read
 from kdmri.operations.media_types import BINARY, DICOM, JSON, PNG, RELATED, ZIP
 from kdmri.operations.operation import Input, Job, Limits, Operation, Result, SourceFile
 from kdmri.operations.packing import Record
@@ -28,7 +27,6 @@ BYTES_PER_PIXEL = 8
 """Memory of one pixel of an answer: float32 while a model works on it, and twice 16 bits while it is encoded."""
 REPLAY_BYTES_PER_PIXEL = 32
 """Memory of one pixel of an answer that is run again: float32 and complex64 copies of both roles' images."""
-ZIP_SIGNATURE = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -89,6 +87,10 @@ class SuperResolutionInput(Input):
         return tuple(self.groups)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(note for group in self.groups for note in group.notes))
+
+    @property
     def headers(self) -> Sequence[Dataset]:
         return self.groups[0].headers
 
@@ -98,7 +100,7 @@ class SuperResolutionInput(Input):
 
     def dicom_objects(self, results: Sequence[Result]) -> list[Dataset]:
         pixels = [result.images.pixels for result in results]
-        return derived.super_resolved(self.groups, pixels, scale=self.scale, model=results[0].manifest.reference)
+        return derived.derive(self.groups, pixels, scale=self.scale, model=results[0].manifest.reference)
 
 
 class SuperResolve(Operation):
@@ -118,12 +120,7 @@ class SuperResolve(Operation):
         # An answer has scale^2 as many pixels as its input.
         max_pixels = limits.unpacked_bytes // (BYTES_PER_PIXEL * max(self.scale, 1) ** 2)
         sources = [source.file for source in files]
-        if len(sources) == 1 and _is_zip(sources[0]):
-            yield SuperResolutionInput(
-                read_zip(sources[0], max_bytes=limits.unpacked_bytes, max_pixels=max_pixels), self.scale
-            )
-        else:
-            yield SuperResolutionInput(read(sources, max_pixels=max_pixels), self.scale)
+        yield SuperResolutionInput(read(sources, max_bytes=limits.unpacked_bytes, max_pixels=max_pixels), self.scale)
 
     def from_records(self, records: Sequence[Record]) -> Input:
         groups = [record for record in records if isinstance(record, DicomSeries)]
@@ -134,12 +131,3 @@ class SuperResolve(Operation):
     @classmethod
     def example(cls, manifest: Manifest) -> Job:
         return SuperResolutionJob(Images(np.ones((1, 32, 32), np.float32)), manifest.trained_on["scales"][0])
-
-
-def _is_zip(source: BinaryIO | Path) -> bool:
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            return _is_zip(file)
-    head = source.read(len(ZIP_SIGNATURE))
-    source.seek(0)
-    return head == ZIP_SIGNATURE

@@ -7,8 +7,7 @@ from numpy import ndarray
 from pydicom import Dataset
 from pydicom.tag import Tag
 
-from kdmri.formats.dicom.attributes import several
-from kdmri.formats.dicom.grey import decimals
+from kdmri.formats.dicom.numbers import decimals, several, to_float
 
 REPLACED = (
     "PixelValueTransformationSequence",
@@ -59,10 +58,18 @@ def describe_frames(
     rescale: Dataset,
     window: Dataset,
     derivations: Sequence[Dataset],
+    mappings: Sequence[Sequence[Dataset]],
 ) -> None:
-    """Make the functional groups of `dataset` say what its new pixels are: derived, finer, with one rescale and window.
+    """Make the functional groups of an object describe its new pixels: derived, finer, one rescale and one window.
 
-    `positions` are the new ImagePositionPatient in mm, `derivations` an item of DerivationImageSequence for each frame.
+    Args:
+        dataset: the object, with the groups of its source.
+        scale: ratio of the grids.
+        positions: new ImagePositionPatient of each frame in mm; None where the source has none.
+        rescale: RescaleSlope, RescaleIntercept and RescaleType of all frames.
+        window: WindowCenter and WindowWidth of all frames.
+        derivations: an item of DerivationImageSequence for each frame.
+        mappings: items of RealWorldValueMappingSequence for each frame, for the new stored values.
     """
     if not dataset.get("SharedFunctionalGroupsSequence"):
         dataset.SharedFunctionalGroupsSequence = [Dataset()]
@@ -77,6 +84,8 @@ def describe_frames(
         shared.PlanePositionSequence[0].ImagePositionPatient = decimals(positions[0])
     for index, (groups, derivation) in enumerate(zip(frames, derivations, strict=True)):
         groups.DerivationImageSequence = [derivation]
+        if mappings[index]:
+            groups.RealWorldValueMappingSequence = list(mappings[index])
         if positions is not None and "PlanePositionSequence" in groups:
             groups.PlanePositionSequence[0].ImagePositionPatient = decimals(positions[index])
     _summarise_types(dataset, [shared, *frames])
@@ -93,7 +102,9 @@ def _delete(dataset: Dataset, keywords: Iterable[str]) -> None:
 def _refine(groups: Dataset, scale: int) -> None:
     for measures in groups.get("PixelMeasuresSequence", ()):
         if measures.get("PixelSpacing"):
-            measures.PixelSpacing = decimals(spacing / scale for spacing in map(float, measures.PixelSpacing))
+            measures.PixelSpacing = decimals(
+                spacing / scale for spacing in map(to_float, several(measures.PixelSpacing))
+            )
     for frame_type in groups.get("MRImageFrameTypeSequence", ()):
         # Value 2 is PRIMARY in every Enhanced MR image (C.8.16.1.2): DERIVED\SECONDARY is for classic MR.
         frame_type.FrameType = ["DERIVED", "PRIMARY", *several(frame_type.get("FrameType"))[2:]]

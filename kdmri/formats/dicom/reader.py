@@ -2,33 +2,37 @@
 
 import copy
 import io
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-import pydicom
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from numpy import ndarray
-from pydicom import Dataset, uid
+from pydicom import Dataset
 
 from kdmri.data.geometry import Geometry
 from kdmri.data.images import Images
 from kdmri.errors import KdmriError, UnreadableDicom, UnsupportedInput
-from kdmri.formats.dicom.attributes import Plane, component, frame_count, is_enhanced, modality_pixels, plane
+from kdmri.formats.dicom import archive
+from kdmri.formats.dicom.attributes import Plane, frame_count, is_enhanced, plane, printable
 from kdmri.formats.dicom.leniency import lenient_pydicom
+from kdmri.formats.dicom.parsing import HEAD, looks_like_dicom, parse
+from kdmri.formats.dicom.pixels import decode_pixels
+from kdmri.formats.dicom.selection import Unsuitable, check_complete, magnitude_frames, skipped_note, unsuitable
+
+__all__ = ["DicomSeries", "looks_like_dicom", "read", "read_zip"]
 
 MAX_PIXELS = 2**27
 """Pixels of one call, over all instances and frames: 512 slices of 512 x 512, 512 MB of float32."""
 MAX_UNPACKED = 2**30
-"""Bytes of all members of a zip, and of one deflated data set."""
+"""Bytes of all members of zips and of all deflated data sets together."""
 SAME_DIRECTION = 1e-4
 """Direction cosines that differ by less are one orientation: scanners write them with 1e-6 to 1e-9 of noise a slice."""
 SAME_SPACING = 1e-4
-"""Relative; see `SAME_DIRECTION`."""
+"""Relative difference of spacings that are one; see `SAME_DIRECTION`."""
 
 
 @dataclass(frozen=True)
@@ -41,116 +45,117 @@ class DicomSeries:
     """The source data sets without their pixels: one per slice, or Enhanced MR with a frame per slice."""
     frames: tuple[tuple[int, ...], ...] = ()
     """For each header the frame numbers (from 1) that its slices have in the source instance; () means all."""
-
-
-def looks_like_dicom(head: bytes) -> bool:
-    """Whether a file with these first 132 bytes (or more) is DICOM: by its prefix or, without one, by its first tag."""
-    if head[128:132] == b"DICM":
-        return True
-    little = head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00"
-    big = head[:3] == b"\x00\x08\x00"
-    return len(head) >= 8 and (little or big)
+    padding: Bool[ndarray, "slice row column"] | None = None
+    """Pixels that PixelPaddingValue marks as outside the image, which are 0 in `images`; None where there are none."""
+    notes: tuple[str, ...] = ()
+    """What was left out or assumed while the upload was read; the first of its series has the notes of all."""
 
 
 @lenient_pydicom()
-def read(sources: Sequence[bytes | BinaryIO | Path], *, max_pixels: int = MAX_PIXELS) -> list[DicomSeries]:
-    """MR instances to series: grouped by SeriesInstanceUID, then by size, orientation and spacing.
+def read(
+    sources: Sequence[bytes | BinaryIO | Path], *, max_bytes: int = MAX_UNPACKED, max_pixels: int = MAX_PIXELS
+) -> list[DicomSeries]:
+    """Read MR instances, grouped by study and series, then by size, orientation and spacing.
 
-    Of an Enhanced MR object that also has other frames (phase, a field map) the magnitude frames are taken.
+    A source may be a zip of instances. One rule holds for files, parts and members of zips: what is no magnitude MR
+    image is left out and counted in the notes, and refused only where nothing else is there. An image that is damaged
+    is an error that names its series and instance number: a hole in a series must not go unseen. An instance that came
+    twice is worked on once. Of an Enhanced MR object that also has other frames (phase, a field map) the magnitude
+    frames are taken.
 
-    Raises UnreadableDicom for what is not DICOM or is damaged; UnsupportedInput for anything but magnitude MR images in
-    grey levels, and for more than `max_pixels` in all, before any are decoded.
+    Args:
+        sources: files, at least one.
+        max_bytes: bound on the bytes that zips and deflated data sets unpack to, together.
+        max_pixels: bound on the pixels of all images, checked before any is decoded.
+
+    Raises:
+        UnreadableDicom: nothing is DICOM, or an image is damaged.
+        UnsupportedInput: nothing is a magnitude MR image, or a bound is exceeded.
     """
-    return _grouped([_parsed(_content(source)) for source in sources], max_pixels)
+    upload = _Upload(max_bytes)
+    for source in sources:
+        upload.add(source)
+    return _group(upload, max_pixels)
 
 
 @lenient_pydicom()
 def read_zip(
     file: BinaryIO | Path, *, max_bytes: int = MAX_UNPACKED, max_pixels: int = MAX_PIXELS
 ) -> list[DicomSeries]:
-    """A zip of MR instances, as `read`; members that are no DICOM images (text, DICOMDIR, reports) are skipped.
-
-    Raises what `read` raises, and UnsupportedInput for encrypted members and for more than `max_bytes` unpacked.
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            contents = list(_members(archive, max_bytes))
-    except (KdmriError, FileNotFoundError):
-        raise
-    except Exception as error:  # zipfile's own, and those of each compression
-        raise UnreadableDicom("expected a zip of DICOM instances, got a damaged archive") from error
-    datasets = [_parsed(content) for content in contents if looks_like_dicom(content[:132])]
-    return _grouped([dataset for dataset in datasets if "Rows" in dataset], max_pixels)
+    """Read a zip of MR instances: `read` of one source that must be a zip."""
+    upload = _Upload(max_bytes)
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            upload.add_zip(opened)
+    else:
+        upload.add_zip(file)
+    return _group(upload, max_pixels)
 
 
-# --- bytes to data sets ---
+# --- files to data sets ---
 
 
-def _content(source: bytes | BinaryIO | Path) -> bytes:
-    if isinstance(source, bytes):
-        return source
+class _Upload:
+    """Data sets of an upload, and what else was in it."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.bytes_left = max_bytes
+        self.images: list[Dataset] = []
+        self.skipped: list[Unsuitable] = []
+        self.notes: list[str] = []
+        self.total = 0
+        self.has_zip = False
+
+    def add(self, source: bytes | BinaryIO | Path) -> None:
+        content = source if isinstance(source, bytes) else _content(source)
+        if content.startswith(archive.SIGNATURES):
+            self.add_zip(io.BytesIO(content))
+        else:
+            self._add_file(content)
+
+    def add_zip(self, file: BinaryIO) -> None:
+        self.has_zip = True
+        for content in archive.members(file, self.bytes_left):
+            self.bytes_left -= len(content)
+            self._add_file(content)
+
+    def _add_file(self, content: bytes) -> None:
+        self.total += 1
+        if not looks_like_dicom(content[:HEAD]):
+            self.skipped.append(Unsuitable("a DICOM file", "something else"))
+            return
+        try:
+            dataset, notes = parse(content, self.bytes_left)
+        except UnreadableDicom as error:
+            raise UnreadableDicom(f"{error}; it is object {self.total} of the upload") from error
+        if "TransferSyntaxUID" in dataset.file_meta and dataset.get("PixelData") is not None:
+            # A deflated data set unpacks to more than its file: the sum over an upload is bounded, not each alone.
+            self.bytes_left -= max(0, len(dataset.PixelData) - len(content))
+        with _naming(dataset):
+            reason = unsuitable(dataset)
+        if reason is None:
+            self.images.append(dataset)
+            self.notes += [note for note in notes if note not in self.notes]
+        else:
+            self.skipped.append(reason)
+
+
+def _content(source: BinaryIO | Path) -> bytes:
     return source.read_bytes() if isinstance(source, Path) else source.read()
 
 
-def _members(archive: zipfile.ZipFile, max_bytes: int) -> Iterator[bytes]:
-    members = [member for member in archive.infolist() if not member.is_dir()]
-    if any(member.flag_bits & 1 for member in members):
-        raise UnsupportedInput("expected a plain zip, got one with encrypted members")
-    # zipfile never unpacks more of a member than the directory declares: this sum is a bound.
-    total = sum(member.file_size for member in members)
-    if total > max_bytes:
-        raise UnsupportedInput(f"expected a zip of at most {max_bytes} bytes unpacked, got {total}")
-    for member in members:
-        yield archive.read(member)
-
-
-def _parsed(content: bytes) -> Dataset:
-    """The data set of a file, with or without preamble and file meta information."""
-    if not looks_like_dicom(content[:132]):
-        raise UnreadableDicom("expected a DICOM file, got something else")
+@contextmanager
+def _naming(dataset: Dataset) -> Iterator[None]:
+    """Name series and instance number in the errors of an image; others than kdmri's own become UnreadableDicom."""
+    numbers = [printable(dataset.get(keyword, "none")) for keyword in ("SeriesNumber", "InstanceNumber")]
+    place = "series {}, instance {}".format(*numbers)
     try:
-        _check_deflated(content)
-        dataset = pydicom.dcmread(io.BytesIO(content), force=True)
-        dataset.buffer = None  # or the header would keep the whole file
-        if "TransferSyntaxUID" not in dataset.file_meta:
-            dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
-        _drop_unintelligible(dataset)
-        return dataset
-    except KdmriError:
-        raise
-    except Exception as error:  # pydicom raises anything at all on damaged bytes
-        raise UnreadableDicom(f"expected a whole DICOM object, got a damaged one ({type(error).__name__})") from error
-
-
-def _drop_unintelligible(dataset: Dataset) -> None:
-    """Interpret every element, and leave out what can't be: one odd value in a header must not cost the image."""
-    for tag in list(dataset.keys()):
-        try:
-            element = dataset[tag]
-        except Exception:  # by VR: ValueError, TypeError, struct.error, ...
-            del dataset[tag]
-            continue
-        for item in element.value if element.VR == "SQ" else ():
-            _drop_unintelligible(item)
-
-
-def _guessed_syntax(dataset: Dataset) -> uid.UID:
-    """The uncompressed transfer syntax in which pydicom found a data set without meta information to be encoded."""
-    implicit, little = dataset.original_encoding
-    if implicit:
-        return uid.ImplicitVRLittleEndian
-    return uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
-
-
-def _check_deflated(content: bytes) -> None:
-    """Refuse a deflated data set (PS3.5 A.5) of more than `MAX_UNPACKED` bytes: pydicom unpacks it whole."""
-    if uid.DeflatedExplicitVRLittleEndian.encode() not in content[:1024]:
-        return
-    start = 144 + int.from_bytes(content[140:144], "little")  # preamble, prefix, group length element, its value
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
-    unpacker.decompress(content[start:], MAX_UNPACKED)
-    if unpacker.unconsumed_tail:
-        raise UnsupportedInput(f"expected a deflated data set of at most {MAX_UNPACKED} bytes, got more")
+        yield
+    except KdmriError as error:
+        raise type(error)(f"{error} ({place})") from error
+    except Exception as error:  # A value of the wrong kind, anywhere in a data set.
+        message = f"expected a well-formed MR image, got a damaged one ({type(error).__name__}, {place})"
+        raise UnreadableDicom(message) from error
 
 
 # --- data sets to series ---
@@ -162,11 +167,13 @@ class _Slice:
     frame: int
     plane: Plane | None
     pixels: Float32[ndarray, "row column"]
+    padding: Bool[ndarray, "row column"] | None
 
     def belongs_with(self, other: "_Slice") -> bool:
-        """Whether the two can stand in one stack."""
-        if self.source.get("SeriesInstanceUID") != other.source.get("SeriesInstanceUID"):
-            return False
+        """True if the two can stand in one stack."""
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
+            if self.source.get(keyword) != other.source.get(keyword):
+                return False
         if self.pixels.shape != other.pixels.shape or is_enhanced(self.source) != is_enhanced(other.source):
             return False
         if self.plane is None or other.plane is None:
@@ -175,71 +182,79 @@ class _Slice:
         return not turned and np.allclose(self.plane.spacing, other.plane.spacing, rtol=SAME_SPACING, atol=0)
 
 
-def _grouped(datasets: Sequence[Dataset], max_pixels: int) -> list[DicomSeries]:
-    if not datasets:
-        raise UnreadableDicom("expected at least one DICOM image, got none")
-    try:
-        total = sum(_checked_size(dataset) for dataset in datasets)
-        if total > max_pixels:
-            raise UnsupportedInput(f"expected at most {max_pixels} pixels in all, got {total}")
-        groups: list[list[_Slice]] = []
-        for piece in (piece for dataset in datasets for piece in _slices(dataset)):
+def _group(upload: _Upload, max_pixels: int) -> list[DicomSeries]:
+    if not upload.images:
+        raise _nothing_left(upload)
+    total = 0
+    for dataset in upload.images:
+        with _naming(dataset):
+            total += check_complete(dataset)
+    if total > max_pixels:
+        raise UnsupportedInput(f"expected at most {max_pixels} pixels in all, got {total}")
+    groups: list[list[_Slice]] = []
+    known: dict[str, list[list[_Slice]]] = {}
+    repeated = 0
+    for dataset in upload.images:
+        with _naming(dataset):
+            slices = list(_slices(dataset))
+            earlier = known.setdefault(str(dataset.SOPInstanceUID), [])
+            if any(_is_same(slices, other) for other in earlier):
+                repeated += 1
+                continue
+            earlier.append(slices)
+        for piece in slices:
             group = next((group for group in groups if group[0].belongs_with(piece)), None)
             if group is None:
                 groups.append([piece])
             else:
                 group.append(piece)
-        return [_joined(group) for group in groups]
-    except KdmriError:
-        raise
-    except Exception as error:  # a value of the wrong kind, anywhere in a data set
-        raise UnreadableDicom(f"expected a well-formed MR image, got a damaged one ({type(error).__name__})") from error
+    notes = list(upload.notes)
+    if upload.skipped:
+        notes.insert(0, skipped_note(upload.skipped, upload.total))
+    if repeated:
+        notes.append(f"{repeated} instances that came more than once were worked on once.")
+    first, *others = map(_join, groups)
+    return [replace(first, notes=tuple(notes)), *others]
 
 
-def _checked_size(header: Dataset) -> int:
-    """Pixels of an instance over all frames; raises UnsupportedInput for anything but MR images in grey levels."""
-    if header.get("Modality") != "MR":
-        raise UnsupportedInput(f"expected an MR image, got {_said('modality', header.get('Modality'))}")
-    photometric = header.get("PhotometricInterpretation")
-    if photometric not in ("MONOCHROME1", "MONOCHROME2") or header.get("SamplesPerPixel", 1) != 1:
-        raise UnsupportedInput(f"expected monochrome pixels, got {_said('photometric interpretation', photometric)}")
-    sop_class = uid.UID(header.get("SOPClassUID") or "")
-    if sop_class != uid.MRImageStorage and not is_enhanced(header):
-        got = _said("SOP class", sop_class.name)
-        raise UnsupportedInput(f"expected MR Image Storage or Enhanced MR Image Storage, got {got}")
-    described = len(header.get("PerFrameFunctionalGroupsSequence") or ()) if is_enhanced(header) else 1
-    if frame_count(header) != described:
-        raise UnsupportedInput(f"expected as many frames as are described, {described}, got {frame_count(header)}")
-    if "ModalityLUTSequence" in header:
-        raise UnsupportedInput("expected a linear rescale, got a modality lookup table")
-    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-        if not header.get(keyword):
-            raise UnreadableDicom(f"expected an instance with a {keyword}, got none")
-    rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
-    if min(rows, columns) < 1:
-        raise UnreadableDicom(f"expected an image with rows and columns, got {rows} x {columns}")
-    return rows * columns * frame_count(header)
-
-
-def _said(what: str, value: Any) -> str:
-    """A coded value for a message: short and printable, for it comes from outside."""
-    printable = "".join(letter for letter in str(value or "")[:48] if letter.isalnum() or letter in " _-.")
-    return f"{what} {printable}" if printable else f"no {what}"
+def _nothing_left(upload: _Upload) -> KdmriError:
+    """Return the error for an upload without any magnitude MR image."""
+    reasons = dict.fromkeys(upload.skipped)
+    beside = [reason for reason in reasons if reason.got != "something else"]
+    if not beside:
+        only_file = upload.total == 1 and not upload.has_zip
+        expected, got = ("a DICOM file", "something else") if only_file else ("at least one DICOM image", "none")
+        return UnreadableDicom(f"expected {expected}, got {got}")
+    if len(beside) == 1:
+        return UnsupportedInput(str(beside[0]))
+    return UnsupportedInput(f"expected a magnitude MR image, got {', '.join(reason.got for reason in beside)}")
 
 
 def _slices(dataset: Dataset) -> Iterator[_Slice]:
-    """The magnitude frames of an instance; takes the pixel data off it."""
-    components = [component(dataset, frame) for frame in range(frame_count(dataset))]
-    frames = [frame for frame, shown in enumerate(components) if shown == "magnitude"]
-    if not frames:
-        raise UnsupportedInput(f"expected magnitude images, got {components[0]}")
-    pixels = modality_pixels(dataset, frames)
+    """Decode the magnitude frames of an instance; takes the pixel data off it."""
+    frames = magnitude_frames(dataset)
+    decoded = decode_pixels(dataset, frames)
     del dataset.PixelData
-    for frame, image in zip(frames, pixels, strict=True):
-        yield _Slice(dataset, frame, plane(dataset, frame), image)
+    for index, frame in enumerate(frames):
+        padding = None if decoded.padding is None else decoded.padding[index]
+        yield _Slice(dataset, frame, plane(dataset, frame), decoded.values[index], padding)
 
 
-def _joined(group: Sequence[_Slice]) -> DicomSeries:
+def _is_same(slices: Sequence[_Slice], others: Sequence[_Slice]) -> bool:
+    """True for two copies of one instance: equal pixels, and equal public attributes but for how it was stored."""
+    if len(slices) != len(others):
+        return False
+    if not all(np.array_equal(one.pixels, other.pixels) for one, other in zip(slices, others, strict=True)):
+        return False
+    mine, theirs = (_public(pieces[0].source) for pieces in (slices, others))
+    return mine == theirs
+
+
+def _public(dataset: Dataset) -> dict[int, str]:
+    return {tag: str(dataset[tag].value) for tag in list(dataset.keys()) if not tag.is_private and tag.group < 0x7FE0}
+
+
+def _join(group: Sequence[_Slice]) -> DicomSeries:
     frames: dict[int, list[int]] = {}
     sources = {id(piece.source): piece.source for piece in group}
     for piece in group:
@@ -248,7 +263,14 @@ def _joined(group: Sequence[_Slice]) -> DicomSeries:
         Images(np.stack([piece.pixels for piece in group]), _geometry([piece.plane for piece in group])),
         tuple(_with_frames(source, frames[key]) for key, source in sources.items()),
         tuple(tuple(frame + 1 for frame in kept) for kept in frames.values()),
+        _join_padding(group),
     )
+
+
+def _join_padding(group: Sequence[_Slice]) -> Bool[ndarray, "slice row column"] | None:
+    if all(piece.padding is None for piece in group):
+        return None
+    return np.stack([np.zeros(piece.pixels.shape, bool) if piece.padding is None else piece.padding for piece in group])
 
 
 def _with_frames(source: Dataset, frames: Sequence[int]) -> Dataset:

@@ -179,8 +179,13 @@ def test_only_the_stored_bits_count(data, allocated, signed):
 
 
 @needs_data
-def test_junk_above_twelve_bits_is_dropped_from_signed_and_unsigned_pixels():
-    folder = DATA / "signed_12bit"
+def test_junk_above_twelve_bits_is_dropped_from_signed_and_unsigned_pixels(tmp_path):
+    folder = tmp_path
+    for path in (DATA / "signed_12bit").glob("*.dcm"):
+        tiled = pydicom.dcmread(path)  # These are mosaics; here they stand for one slice with junk in its bits.
+        tiled.ImageType = tiled.ImageType[:-1]
+        tiled.remove_private_tags()
+        tiled.save_as(tmp_path / path.name)
     cells = np.frombuffer(pydicom.dcmread(folder / "12bitUnsigned_0x0F0F.dcm").PixelData, "<u2").reshape(1, 384, 384)
     assert cells.max() == 0xFFFF
     assert_array_equal(only([folder / "12bitUnsigned_0x0F0F.dcm"]).images.pixels, cells & 0xFFF)
@@ -254,9 +259,9 @@ def test_non_square_pixels_keep_row_spacing_first():
     ],
 )
 def test_what_can_not_stand_in_one_stack_is_grouped(change):
-    sources = [written(small(InstanceNumber=1)), written(small(InstanceNumber=2, **change))] * 2
+    sources = [written(small(InstanceNumber=n, **(change if n > 2 else {}))) for n in (1, 3, 2, 4)]
     groups = dicom.read(sources)
-    assert [[header.InstanceNumber for header in series.headers] for series in groups] == [[1, 1], [2, 2]]
+    assert [[header.InstanceNumber for header in series.headers] for series in groups] == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize("keyword", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
@@ -314,7 +319,11 @@ def test_frames_that_are_not_described_are_refused():
     [
         ("CT_small.dcm", UnsupportedInput, "expected an MR image, got modality CT"),
         ("SC_rgb_small_odd.dcm", UnsupportedInput, "expected an MR image, got modality OT"),
-        ("MR_truncated.dcm", UnreadableDicom, "truncated pixel data: expected 8192 bytes, got 8130"),
+        (
+            "MR_truncated.dcm",
+            UnreadableDicom,
+            "truncated pixel data: expected 8192 bytes, got 8130 (series 1, instance 1)",
+        ),
         ("no_meta.dcm", UnreadableDicom, "expected a DICOM file, got something else"),
         ("DICOMDIR", UnsupportedInput, "expected an MR image, got no modality"),
     ],
@@ -341,8 +350,8 @@ def test_colour_mr_is_refused():
         ({"ComplexImageComponent": "PHASE"}, "expected magnitude images, got phase"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "got photometric interpretation PALETTE COLOR"),
         ({"SOPClassUID": uid.MRSpectroscopyStorage}, "got SOP class MR Spectroscopy Storage"),
-        ({"NumberOfFrames": 2}, "expected as many frames as are described, 1, got 2"),
-        ({"NumberOfFrames": -1}, "expected as many frames as are described, 1, got -1"),
+        ({"NumberOfFrames": 2}, "expected one frame in an object of class MR Image Storage, got 2 frames"),
+        ({"NumberOfFrames": -1}, "expected one frame in an object of class MR Image Storage, got -1 frames"),
         ({"BitsAllocated": 12}, "got 12 allocated, 16 stored, high bit 15"),
     ],
 )
@@ -370,10 +379,9 @@ def test_the_component_that_ge_tells_in_private_is_refused(code, component):
         ({"PixelData": None}, "expected pixel data, got none"),
         ({"Rows": None}, "expected an image with rows and columns, got 0 x 64"),
         ({"Columns": 0}, "expected an image with rows and columns, got 64 x 0"),
-        ({"SOPInstanceUID": ""}, "expected an instance with a SOPInstanceUID, got none"),
-        ({"PixelSpacing": ["nan", "1"]}, "expected 2 finite numbers in PixelSpacing, got others"),
-        ({"ImagePositionPatient": ["0", "0"]}, "expected 3 finite numbers in ImagePositionPatient, got others"),
-        ({"RescaleSlope": "0"}, "expected a rescale that leaves finite pixels, got 0 and 0"),
+        ({"StudyInstanceUID": ""}, "expected an instance with a StudyInstanceUID, got none"),
+        ({"PixelSpacing": ["nan", "1"]}, "expected 2 finite numbers in PixelSpacing, got nan, 1"),
+        ({"ImagePositionPatient": ["0", "0"]}, "expected 3 finite numbers in ImagePositionPatient, got 0, 0"),
         ({"RescaleSlope": "1e38"}, "expected a rescale that leaves finite pixels, got 1e[+]38 and 0"),
     ],
 )
@@ -398,7 +406,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded():
     huge = small(Rows=60000, Columns=60000)
     with pytest.raises(UnsupportedInput, match="expected at most 134217728 pixels in all, got 3600000000"):
         dicom.read([written(huge)])
-    slices = [wheel("MR_small.dcm")] * 3
+    slices = [written(small(InstanceNumber=number)) for number in range(3)]
     assert only(slices).images.pixels.shape == (3, 64, 64)
     with pytest.raises(UnsupportedInput, match="expected at most 12287 pixels in all, got 12288"):
         dicom.read(slices, max_pixels=3 * 64 * 64 - 1)
@@ -421,12 +429,11 @@ def test_a_compressed_frame_that_claims_to_be_huge_never_reaches_the_decoder(nam
         dicom.read([written(dataset)])
 
 
-def test_a_deflated_bomb_is_refused(monkeypatch):
-    monkeypatch.setattr(dicom, "MAX_UNPACKED", 8000)
+def test_a_deflated_bomb_is_refused():
     dataset = small()
     dataset.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
     with pytest.raises(UnsupportedInput, match="expected a deflated data set of at most 8000 bytes, got more"):
-        dicom.read([written(dataset)])
+        dicom.read([written(dataset)], max_bytes=8000)
 
 
 @quick

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kdmri.data.geometry import Geometry
 from kdmri.data.images import Images
-from kdmri.formats.dicom import derived
+from kdmri.formats.dicom import objects, original
 from kdmri.formats.kspace import fastmri
 from kdmri.formats.kspace import reader as kspace
 from kdmri.formats.kspace.description import PLACES, patient_and_study
@@ -118,10 +118,10 @@ def test_whatever_a_header_says_dicom_can_be_written_with_it(texts: dict[str, st
         section, name = PLACES[keyword].split("/")
         root.append(fromstring(f"<{section}><{name}/></{section}>"))
         root[-1][0].text = text
-    (answer,) = derived.reconstructed(
+    (answer,) = original.create(
         Images(np.ones((1, 4, 4), np.float32)), model="a@1", patient_and_study=patient_and_study(root)
     )
-    back = pydicom.dcmread(io.BytesIO(derived.to_bytes(answer)))
+    back = pydicom.dcmread(io.BytesIO(objects.to_bytes(answer)))
     for keyword in patient_and_study(root):
         assert back[keyword].VM == 1
 
@@ -129,9 +129,7 @@ def test_whatever_a_header_says_dicom_can_be_written_with_it(texts: dict[str, st
 def test_a_dicom_answer_is_of_the_patient_and_the_study() -> None:
     told = patient_and_study(fromstring(FULL))
     geometry = Geometry(np.zeros((2, 3)), np.eye(3)[:2], (1.0, 1.0), 3.0)
-    answers = derived.reconstructed(
-        Images(np.ones((2, 8, 8), np.float32), geometry), model="a@1", patient_and_study=told
-    )
+    answers = original.create(Images(np.ones((2, 8, 8), np.float32), geometry), model="a@1", patient_and_study=told)
     for answer in answers:
         assert {keyword: str(answer[keyword].value) for keyword in EXPECTED} == EXPECTED
         assert answer.SeriesDescription == "t2_tse_tra kdmri reconstruction"
@@ -140,7 +138,7 @@ def test_a_dicom_answer_is_of_the_patient_and_the_study() -> None:
 
 def test_a_study_of_unknown_date_gets_none_and_a_made_up_place_no_frame_of_reference() -> None:
     told = {"StudyInstanceUID": "1.2.3", "FrameOfReferenceUID": "1.2.4"}
-    (answer,) = derived.reconstructed(Images(np.ones((1, 8, 8), np.float32)), model="a@1", patient_and_study=told)
+    (answer,) = original.create(Images(np.ones((1, 8, 8), np.float32)), model="a@1", patient_and_study=told)
     assert (answer.StudyInstanceUID, answer.StudyDate, answer.StudyTime) == ("1.2.3", "", "")
     assert answer.FrameOfReferenceUID != "1.2.4"
 
@@ -148,8 +146,8 @@ def test_a_study_of_unknown_date_gets_none_and_a_made_up_place_no_frame_of_refer
 @pytest.mark.skipif(not shutil.which("dciodvfy"), reason="Debian's dicom3tools is not installed")
 def test_dciodvfy_has_no_complaint(tmp_path: Path) -> None:
     told = patient_and_study(fromstring(FULL))
-    (answer,) = derived.reconstructed(Images(np.ones((1, 8, 8), np.float32)), model="a@1", patient_and_study=told)
-    (tmp_path / "answer.dcm").write_bytes(derived.to_bytes(answer))
+    (answer,) = original.create(Images(np.ones((1, 8, 8), np.float32)), model="a@1", patient_and_study=told)
+    (tmp_path / "answer.dcm").write_bytes(objects.to_bytes(answer))
     ran = subprocess.run(["dciodvfy", tmp_path / "answer.dcm"], capture_output=True, text=True, check=False)
     assert [line for line in ran.stderr.splitlines() if line.startswith("Error")] == []
 

@@ -17,7 +17,18 @@ from kdmri.formats.dicom import reader as dicom
 from kdmri.physics.resampling import downsample
 
 MR = Path(get_testdata_file("MR_small.dcm"))
-SERIES = ("t1_series", "t1_sagittal_series", "ge_phantom_series", "signed_12bit")
+SERIES = ("t1_series", "t1_sagittal_series", "ge_phantom_series")
+
+
+def instances(source: bytes, count: int) -> list[bytes]:
+    """Slices of one series: copies of one instance would be worked on once."""
+    contents = []
+    for number in range(count):
+        dataset = pydicom.dcmread(io.BytesIO(source))
+        dataset.InstanceNumber = number
+        dataset.save_as(file := io.BytesIO())
+        contents.append(file.getvalue())
+    return contents
 
 
 def check_derived(source: bytes, answer: bytes, scale: int) -> None:
@@ -57,7 +68,7 @@ def test_a_slice_of_every_series(client: TestClient, series: str, data: Path) ->
 
 
 def test_several_files_are_answered_as_a_zip(client: TestClient) -> None:
-    files = [("file", ("a.dcm", MR.read_bytes())), ("file", ("b.dcm", MR.read_bytes()))]
+    files = [("file", ("a.dcm", content)) for content in instances(MR.read_bytes(), 2)]
     answer = client.post("/super-resolve", files=files)
     assert answer.headers["content-type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
@@ -79,9 +90,10 @@ def test_zip_in(client: TestClient, envelope: str) -> None:
 
 def test_multipart_related_is_answered_in_kind(client: TestClient) -> None:
     """A STOW-RS body: quoted boundary, pixel data with any bytes in it."""
-    part = b"--a b\r\nContent-Type: application/dicom\r\n\r\n" + MR.read_bytes() + b"\r\n"
+    head = b"--a b\r\nContent-Type: application/dicom\r\n\r\n"
+    body = b"".join(head + content + b"\r\n" for content in instances(MR.read_bytes(), 2)) + b"--a b--"
     kind = 'multipart/related; type="application/dicom"; boundary="a b"'
-    answer = client.post("/super-resolve", content=2 * part + b"--a b--", headers={"content-type": kind})
+    answer = client.post("/super-resolve", content=body, headers={"content-type": kind})
     assert answer.headers["content-type"].startswith('multipart/related; type="application/dicom"; boundary=')
     boundary = answer.headers["content-type"].split("boundary=")[1].encode()
     objects = [chunk.split(b"\r\n\r\n", 1)[1][:-2] for chunk in answer.content.split(b"--" + boundary)[1:-1]]
@@ -96,11 +108,12 @@ def test_pixels_may_look_like_the_envelope(client: TestClient, boundary: bytes) 
     source = pydicom.dcmread(MR)
     source.PixelData = (boundary + source.PixelData)[: len(source.PixelData)]
     source.save_as(file := io.BytesIO())
-    part = b"--a b!\r\nContent-Type: application/dicom\r\n\r\n" + file.getvalue() + b"\r\n"
+    head = b"--a b!\r\nContent-Type: application/dicom\r\n\r\n"
+    body = b"".join(head + content + b"\r\n" for content in instances(file.getvalue(), 2)) + b"--a b!--"
     kind = 'multipart/related; type="application/dicom"; boundary="a b!"'
     answer = client.post(
         "/super-resolve",
-        content=2 * part + b"--a b!--",
+        content=body,
         headers={"content-type": kind, "accept": "application/zip"},
     )
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
@@ -127,7 +140,7 @@ def test_a_localizer_of_three_planes_is_answered_plane_by_plane(client: TestClie
 def test_dicomweb_client_is_understood_and_understands(client: TestClient) -> None:
     """What it stores with (STOW-RS) is read, what it retrieves with (WADO-RS) reads the answer."""
     kind = 'multipart/related; type="application/dicom"; boundary="9f2b"'
-    body = DICOMwebClient._encode_multipart_message([MR.read_bytes()] * 3, kind)
+    body = DICOMwebClient._encode_multipart_message(instances(MR.read_bytes(), 3), kind)
     answer = client.post("/super-resolve", content=body, headers={"content-type": kind})
     received = requests.Response()
     received.status_code, received._content = answer.status_code, answer.content

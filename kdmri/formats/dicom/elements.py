@@ -1,0 +1,130 @@
+"""Repair of a data set that was just read: nothing stays in it that can not be interpreted and written again.
+
+pydicom reads more than it writes. Whatever would fail while an answer is encoded is dealt with here, before a model
+runs: values in another VR or with decimal commas are rewritten, what remains unreadable is left out and counted.
+"""
+
+from collections.abc import Iterator
+
+from pydicom import DataElement, Dataset
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element
+from pydicom.tag import BaseTag
+
+from kdmri.errors import UnreadableDicom
+from kdmri.formats.dicom.attributes import printable
+from kdmri.formats.dicom.numbers import several, to_float
+
+DEEPEST = 32
+"""Depth of nested sequences; Enhanced MR has 4."""
+FORBIDDEN_GROUPS = (0x0000, 0x0002, 0xFFFE)
+"""Groups of messages, of file meta information and of delimiters: never part of a data set (PS3.5 7.1)."""
+TEXT = {"SH", "LO", "ST", "LT", "UC", "UT", "PN"}
+"""VRs whose bytes depend on SpecificCharacterSet."""
+DECIMAL, INTEGER = {"DS", "FL", "FD"}, {"IS", "US", "SS", "UL", "SL"}
+NEEDED = {
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+}
+"""Attributes that decide what the image is: an object in which one of them can't be read is refused."""
+LARGEST_SEQUENCE = 2**26
+"""Bytes of a sequence that are parsed: 64 MiB are some 10,000 frames of Enhanced MR."""
+
+
+def repair(dataset: Dataset) -> list[str]:
+    """Interpret every element of a data set, in place.
+
+    Returns:
+        Keywords (or tags) of the elements that were left out.
+
+    Raises:
+        UnreadableDicom: an attribute that is needed can't be read, or sequences are nested too deeply.
+    """
+    return list(_repair(dataset, 0))
+
+
+def _repair(dataset: Dataset, depth: int) -> Iterator[str]:
+    if depth > DEEPEST:
+        raise UnreadableDicom(f"expected sequences nested at most {DEEPEST} deep, got more")
+    for tag in list(dataset.keys()):
+        if tag.group in FORBIDDEN_GROUPS or tag.element == 0:
+            del dataset[tag]
+            continue
+        raw = dataset.get_item(tag)
+        if isinstance(raw, RawDataElement) and raw.VR == "SQ" and len(raw.value or b"") > LARGEST_SEQUENCE:
+            raise UnreadableDicom(
+                f"expected sequences of at most {LARGEST_SEQUENCE} bytes, got {len(raw.value or b'')}"
+            )
+        try:
+            element = _interpret(dataset, tag)
+        except RecursionError as error:
+            raise UnreadableDicom(f"expected sequences nested at most {DEEPEST} deep, got more") from error
+        except Exception as error:  # By VR: ValueError, TypeError, struct.error, ...
+            if (keyword := _keyword(tag)) in NEEDED:
+                raise UnreadableDicom(f"expected a readable {keyword}, got {_excerpt(raw)}") from error
+            del dataset[tag]
+            yield keyword
+            continue
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from _repair(item, depth + 1)
+        elif element.VR in TEXT and isinstance(raw, RawDataElement) and "\ufffd" in str(element.value):
+            # The bytes do not fit the character set that the object declares. Kept as they came they can still be
+            # read by someone who knows better; decoded and written again they would be lost.
+            dataset[tag] = raw._replace(VR=element.VR)
+
+
+def _interpret(dataset: Dataset, tag: BaseTag) -> DataElement:
+    """Return an element in the VR of the dictionary, after a trial that it can be written."""
+    element = dataset[tag]
+    vr = _dictionary_vr(tag)
+    if vr in DECIMAL | INTEGER and element.VR != "SQ" and not element.is_empty:
+        values = several(element.value)
+        if vr != element.VR or any(isinstance(value, str) for value in values):
+            numbers = [to_float(value) for value in values]
+            if vr in INTEGER and any(number != int(number) for number in numbers):
+                raise ValueError("a fraction where an integer must be")
+            texts = [f"{number:.10g}" for number in numbers] if vr == "DS" else numbers
+            values = [int(number) for number in numbers] if vr in INTEGER else texts
+            dataset.add_new(tag, vr, values if len(values) > 1 else values[0])
+            element = dataset[tag]
+    elif vr in TEXT and element.VR in TEXT and vr != element.VR:
+        dataset.add_new(tag, vr, element.value)
+        element = dataset[tag]
+    if element.VR != "SQ" and tag != 0x7FE00010:
+        trial = DicomBytesIO()
+        trial.is_little_endian, trial.is_implicit_VR = True, False
+        write_data_element(trial, element)
+    return element
+
+
+def _dictionary_vr(tag: BaseTag) -> str:
+    try:
+        return "" if tag.is_private else dictionary_VR(tag)
+    except KeyError:
+        return ""
+
+
+def _keyword(tag: BaseTag) -> str:
+    return DataElement(tag, "UN", b"").keyword or f"({tag.group:04X},{tag.element:04X})"
+
+
+def _excerpt(raw: object) -> str:
+    """Return the beginning of a value for a message."""
+    value = getattr(raw, "value", b"") or b""
+    return printable(value[:32].decode("ascii", "replace") if isinstance(value, bytes) else value)
