@@ -80,8 +80,11 @@ def _complete(dataset: Dataset) -> list[str]:
     notes = []
     if "Rows" in dataset and "BitsAllocated" in dataset:
         if dataset.get("BitsStored") is None:
-            dataset.BitsStored = int(dataset.BitsAllocated)
-            notes.append("BitsStored is absent and was taken to equal BitsAllocated.")
+            high = dataset.get("HighBit")
+            dataset.BitsStored = int(dataset.BitsAllocated) if high is None else int(high) + 1
+            notes.append("BitsStored is absent and was taken from the other bit counts.")
+        if dataset.get("SamplesPerPixel") is None:
+            dataset.SamplesPerPixel = 1
         if dataset.get("PixelRepresentation") is None:
             dataset.PixelRepresentation = 0
             notes.append("PixelRepresentation is absent: pixels were taken to be unsigned.")
