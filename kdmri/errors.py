@@ -7,6 +7,7 @@
     ├── UnsupportedInput
     ├── InvalidRequest
     ├── NotAcceptable
+    ├── ExceedsMemory
     ├── UnknownModel
     └── CorruptBundle
 
@@ -41,6 +42,10 @@ class InvalidRequest(KdmriError):
 
 class NotAcceptable(KdmriError):
     """The answer can't be given in any of the accepted types."""
+
+
+class ExceedsMemory(KdmriError):
+    """The request needs more memory than the device has; the message says which smaller request would fit."""
 
 
 class UnknownModel(KdmriError):

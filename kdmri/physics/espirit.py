@@ -72,7 +72,8 @@ def _signal_space(
     matrix = patches.permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
     # The right singular vectors are the eigenvectors of the Gram matrix, which take an eighth of the SVD's time.
     powers, directions = torch.linalg.eigh(matrix.mH @ matrix)
-    return directions.mH[powers > threshold**2 * powers[-1]].unflatten(1, (len(calibration), *size))
+    # Not strictly: without any signal all directions are equal, and one at least has to remain.
+    return directions.mH[powers >= threshold**2 * powers[-1]].unflatten(1, (len(calibration), *size))
 
 
 def _coil_operator(

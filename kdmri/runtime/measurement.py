@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Bool, Complex, Float, Float32
 from torch import Tensor
 
 from kdmri.data.kspace import KSpace, Scan
@@ -23,7 +23,7 @@ from kdmri.physics.readout import crop_readout
 from kdmri.physics.sampling import calibration_region
 from kdmri.physics.scaling import divide, power_of_two
 from kdmri.physics.sparse_fit import sparse_fit
-from kdmri.runtime.memory import slices_per_batch
+from kdmri.runtime.memory import check_fits, slices_per_batch
 from kdmri.runtime.stages import Stage, untimed
 
 COILS_PER_FOLD = 2
@@ -60,9 +60,12 @@ def measurements(
 
     Raises:
         UnsupportedInput: a sample is NaN or infinite, or several coils have no fully sampled centre.
+        ExceedsMemory: the scan needs more memory than the device has.
     """
-    _, coil_count, rows, columns = kspace.shape
-    size = slices_per_batch(device, samples=coil_count * rows * columns, pixels=rows * columns)
+    slices, coil_count, rows, columns = kspace.shape
+    samples, pixels = coil_count * rows * columns, rows * columns
+    check_fits(device, slices=slices, samples=samples, pixels=pixels)
+    size = slices_per_batch(device, samples=samples, pixels=pixels)
     for batch in _read_ahead(kspace, size, stage):
         with stage("sensitivities"):
             measurement = _prepare(remove_oversampling(batch), device, coils)
@@ -90,6 +93,14 @@ def _without_units(
     if not unit.isfinite().all():
         raise UnsupportedInput("expected finite k-space samples, got NaN or infinity")
     return divide(array, unit), unit
+
+
+def require_finite(pixels: Float32[Tensor, "slice row column"]) -> Float32[Tensor, "slice row column"]:
+    """Return the pixels unchanged. Raises UnsupportedInput if one is NaN or infinite."""
+    if not pixels.isfinite().all():
+        largest = torch.finfo(pixels.dtype).max
+        raise UnsupportedInput(f"expected an image within float32's range of {largest:.2g}, got NaN or infinity")
+    return pixels
 
 
 def _read_ahead(kspace: Scan, size: int, stage: Stage) -> Iterator[KSpace]:

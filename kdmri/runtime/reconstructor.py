@@ -9,11 +9,12 @@ from torch import Tensor
 
 from kdmri.data.images import Images
 from kdmri.data.kspace import Scan, concatenate
-from kdmri.errors import UnsupportedInput
 from kdmri.physics.acquisition import Acquisition, power
 from kdmri.physics.fourier import centre_crop
 from kdmri.physics.sparse_fit import refine_multicoil
-from kdmri.runtime.measurement import Measurement, measurements
+from kdmri.runtime.bands import denoise_in_bands
+from kdmri.runtime.measurement import Measurement, measurements, require_finite
+from kdmri.runtime.memory import rows_per_band
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, untimed
 
@@ -34,6 +35,7 @@ class Reconstructor:
 
         Raises:
             UnsupportedInput: several coils have no fully sampled centre, or a sample or the image is not finite.
+            ExceedsMemory: the request needs more memory than the device has.
         """
         pixels, powers = self._magnitudes(kspace, coils, stage)
         return Images(pixels, kspace.geometry, _residual(powers))
@@ -65,9 +67,11 @@ class Reconstructor:
             scale = acquisition.scale
             image = start = acquisition.zero_filled / scale
             pattern, sensitivities = acquisition.pattern, acquisition.sensitivities
+            rows = rows_per_band(image.device, rows=image.shape[-2], columns=len(image) * image.shape[-1])
         for denoiser in self.model.denoisers:
             with stage("denoise"):
-                image = torch.view_as_complex(denoiser(torch.view_as_real(image)))
+                planes = torch.view_as_real(image)
+                image = torch.view_as_complex(denoise_in_bands(denoiser, planes, self.model.manifest, rows=rows))
             with stage("data_consistency"):
                 image = self.model.consistency(image, start, pattern, sensitivities, self.model.step)
         return image * scale
@@ -97,7 +101,7 @@ class Reconstructor:
                 squares = torch.stack([acquisition.misfit(image), power(acquisition.samples)], dim=1).cpu()
                 # In double precision: the square of a unit may be beyond float32's range.
                 powers.append(squares.double() * measurement.unit[:, 0].cpu().double() ** 2)
-        return _finite(torch.cat(pixels)).numpy(), torch.cat(powers)
+        return require_finite(torch.cat(pixels)).numpy(), torch.cat(powers)
 
 
 def batch_key(scan: Scan) -> Hashable | None:
@@ -124,15 +128,7 @@ def zero_filled(kspace: Scan) -> Images:
         centre_crop(measurement.acquisition.zero_filled, kspace.image_shape).abs() * measurement.unit
         for measurement in measurements(kspace, torch.device("cpu"))
     ]
-    return Images(_finite(torch.cat(parts)).numpy(), kspace.geometry)
-
-
-def _finite(pixels: Float32[Tensor, "slice row column"]) -> Float32[Tensor, "slice row column"]:
-    """Return the pixels unchanged. Raises UnsupportedInput if one is NaN or infinite."""
-    if not pixels.isfinite().all():
-        largest = torch.finfo(pixels.dtype).max
-        raise UnsupportedInput(f"expected an image within float32's range of {largest:.2g}, got NaN or infinity")
-    return pixels
+    return Images(require_finite(torch.cat(parts)).numpy(), kspace.geometry)
 
 
 def _residual(powers: Float64[Tensor, "slice 2"]) -> float:

@@ -8,11 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kdmri.data.images import Images
-from kdmri.errors import InvalidRequest
+from kdmri.errors import InvalidRequest, UnsupportedInput
 from kdmri.physics.consistency import fft_order
 from kdmri.physics.resampling import as_complex, measured_band, upsample
-from kdmri.physics.scaling import intensity_scale
-from kdmri.runtime.memory import slices_per_batch
+from kdmri.physics.scaling import divide, intensity_scale, power_of_two
+from kdmri.runtime.bands import denoise_in_bands
+from kdmri.runtime.measurement import require_finite
+from kdmri.runtime.memory import check_fits, rows_per_band, slices_per_batch
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, untimed
 
@@ -25,27 +27,52 @@ class SuperResolver:
 
     @torch.inference_mode()
     def super_resolve(self, images: Images, scale: int, *, stage: Stage = untimed) -> Images:
-        """Images on a grid `scale` times finer over the same field of view, in the units of the input.
+        """Compute images on a grid `scale` times finer over the same field of view, in the units of the input.
 
-        Their k-space equals the input's where the input measured it. Raises InvalidRequest for a scale not trained on.
+        Their k-space equals the input's wherever the input measured it. Networks see slices that are larger than memory
+        allows in bands of rows, with the same result.
+
+        Args:
+            images: the coarse images.
+            scale: factor of the grid; one that the model was trained on.
+            stage: announces the stages of the work.
+
+        Raises:
+            InvalidRequest: the model was not trained on this scale.
+            UnsupportedInput: a pixel of the input or of the result is NaN or infinite.
+            ExceedsMemory: the result needs more memory than the device has.
         """
-        offered = sorted(set(self.model.manifest.trained_on["scales"]))
-        if scale not in offered:
-            raise InvalidRequest(f"expected scale {' or '.join(map(str, offered))}, got {scale}")
-        pixels = torch.from_numpy(images.pixels)
-        fine = pixels[0].numel() * scale**2
-        size = slices_per_batch(self.model.device, samples=fine, pixels=fine)
+        scales = sorted(set(self.model.manifest.trained_on["scales"]))
+        if scale not in scales:
+            raise InvalidRequest(f"expected scale {' or '.join(map(str, scales))}, got {scale}")
+        device, (slices, rows, columns) = self.model.device, images.pixels.shape
+        fine = rows * columns * scale**2
+        check_fits(device, slices=slices, samples=fine, pixels=fine)
         parts = []
-        for batch in pixels.split(size):
-            finer = self._finer(batch.to(self.model.device), scale, stage)
+        for batch in torch.from_numpy(images.pixels).split(slices_per_batch(device, samples=fine, pixels=fine)):
+            unit = power_of_two(batch)
+            if not unit.isfinite().all():
+                raise UnsupportedInput("expected finite pixels, got NaN or infinity")
+            finer = self._finer(divide(batch, unit).to(device), scale, stage)
             with stage("data_consistency"):
-                # A device is waited for here: its time is part of the stage.
-                parts.append(finer.cpu())
+                # Copying to the host waits for a device: that time is part of the stage.
+                parts.append(finer.cpu() * unit[:, None, None])
         geometry = images.geometry and images.geometry.refine(scale)
-        return Images(torch.cat(parts).numpy(), geometry)
+        return Images(require_finite(torch.cat(parts)).numpy(), geometry)
 
     def super_resolve_each(self, stacks: Sequence[Images], scale: int, *, stage: Stage = untimed) -> list[Images]:
-        """What `super_resolve` answers to each of several stacks of one size, from one pass of them all."""
+        """Super-resolve stacks of one size in one pass; each result is what `super_resolve` returns for its stack.
+
+        Args:
+            stacks: coarse images of one size.
+            scale: factor of the grid; one that the model was trained on.
+            stage: announces the stages of the work, for all stacks together.
+
+        Raises:
+            InvalidRequest: the model was not trained on this scale.
+            UnsupportedInput: a pixel of the input or of a result is NaN or infinite.
+            ExceedsMemory: the results need more memory than the device has.
+        """
         whole = self.super_resolve(Images(np.concatenate([stack.pixels for stack in stacks])), scale, stage=stage)
         ends = np.cumsum([len(stack.pixels) for stack in stacks])[:-1]
         return [
@@ -54,6 +81,7 @@ class SuperResolver:
         ]
 
     def _finer(self, pixels: Float[Tensor, "slice row column"], scale: int, stage: Stage) -> Float[Tensor, "slice R C"]:
+        """Interpolate, add detail by the network, and project on what was measured."""
         with stage("data_consistency"):
             image = upsample(pixels, scale)
             unit = intensity_scale(image)
@@ -62,9 +90,11 @@ class SuperResolver:
             band = measured_band((pixels.shape[-2], pixels.shape[-1]), scale)
             mask = fft_order(band[None, None].to(image.dtype)).to(image.device)
             one_coil = torch.ones_like(measured[:1, None])
+            rows = rows_per_band(image.device, rows=image.shape[-2], columns=len(image) * image.shape[-1])
         for denoiser in self.model.denoisers:
             with stage("denoise"):
-                image = denoiser(image.unsqueeze(-1)).squeeze(-1)
+                planes = image.unsqueeze(-1)
+                image = denoise_in_bands(denoiser, planes, self.model.manifest, rows=rows).squeeze(-1)
             with stage("data_consistency"):
                 image = self.model.consistency(as_complex(image), measured, mask, one_coil, self.model.step).real
         return image * unit

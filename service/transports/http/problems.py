@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from kdmri.errors import (
     CorruptBundle,
+    ExceedsMemory,
     InvalidRequest,
     KdmriError,
     NotAcceptable,
@@ -33,6 +34,7 @@ STATUS: dict[type[KdmriError], HTTPStatus] = {
     InvalidRequest: HTTPStatus.BAD_REQUEST,
     UnknownModel: HTTPStatus.NOT_FOUND,
     NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
+    ExceedsMemory: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
