@@ -34,7 +34,8 @@ def denoise_in_bands(denoiser: Denoiser, planes: Planes, manifest: Manifest, *, 
         return denoiser(planes)
     halo, fold = reach(manifest)
     step = -(-max(rows, 1) // fold) * fold
-    denoised = torch.empty_like(planes)
+    # In the order of a denoiser's own result, so that the transforms that follow round as they do for the whole image.
+    denoised = torch.empty_like(planes, memory_format=torch.contiguous_format)
     for start in range(0, height, step):
         stop = min(start + step, height)
         # The image's own edges are padded by the network; everywhere else the overlap takes the padding's place.
