@@ -23,7 +23,7 @@ EXPRESSIONS = {
     **{f"{query.dashboard}: {query.panel}: {query.legend}": query.expr for query in queries.queries()},
     **{rule["record"]: rule["expr"] for rule in DECLARED if "record" in rule},
     # An alert that does not fire answers nothing: ask what it compares.
-    **{rule["alert"]: queries.compared(rule["expr"]) for rule in DECLARED if "alert" in rule},
+    **{rule["alert"]: queries.answer_always(rule["expr"]) for rule in DECLARED if "alert" in rule},
 }
 
 
@@ -33,7 +33,7 @@ def answers(prometheus: str, client: httpx2.Client) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
 
     def all_answered() -> bool:
-        traffic.mixed(client)
+        traffic.send_mixed(client)
         traffic.crowd(client, 4)
         found.update({name: queries.answer(prometheus, expr) for name, expr in EXPRESSIONS.items()})
         return all(found.values())
@@ -47,7 +47,7 @@ def answers(prometheus: str, client: httpx2.Client) -> dict[str, list[float]]:
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
 def test_queries_have_data(name: str, answers: dict[str, list[float]]) -> None:
-    assert answers[name], queries.filled(EXPRESSIONS[name])
+    assert answers[name], queries.fill_variables(EXPRESSIONS[name])
 
 
 def test_rules_are_loaded_and_healthy(prometheus: str) -> None:

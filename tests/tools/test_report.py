@@ -38,7 +38,8 @@ def test_lines_are_drawn_as_the_dashboard_has_them():
     one = np.ones(1)
 
     def drawn(title, *labels):
-        return [(line.colour, line.style) for line in series.styled(found[title], [(label, one) for label in labels])]
+        lines = series.apply_overrides(found[title], [(label, one) for label in labels])
+        return [(line.colour, line.style) for line in lines]
 
     assert drawn("Median time a slice", "student reconstruct", "teacher super_resolve") == [
         (series.COLOURS["blue"], "-"),

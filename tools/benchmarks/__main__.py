@@ -54,12 +54,12 @@ class Size:
 
     @property
     def label(self) -> str:
-        """As tables say it."""
+        """Name of the input in tables."""
         stack = f"{self.slices} slices, " if self.slices > 1 else ""
         return f"{stack}{self.coils} coil{'s' if self.coils > 1 else ''}, {self.rows} x {self.columns}"
 
     def scan(self) -> KSpace:
-        """One in four lines of the head."""
+        """The Shepp-Logan head with one k-space line in four."""
         one = benchmark_scan(self.coils, self.rows, self.columns)
         return KSpace(one.samples.repeat(self.slices, axis=0), one.mask, one.image_shape)
 
@@ -114,7 +114,13 @@ QUICK = Plan(
 
 
 def main(plan: Plan, threads: int, output: Path) -> None:
-    """Measure, and write performance.json, the page and its plot."""
+    """Run all measurements and write performance.json, the page and its plot.
+
+    Args:
+        plan: How much to measure.
+        threads: Threads of every engine.
+        output: Folder for the page and its files.
+    """
     started = time.monotonic()
     torch.set_num_threads(threads)
     described = machine.description(threads)
@@ -127,26 +133,35 @@ def main(plan: Plan, threads: int, output: Path) -> None:
         "peaks": machine.peaks(repeats=3, sizes=plan.matrices),
         "shown": plan.shown,
         "coils": plan.coils,
-        "cases": {size.label: _compared(size, bundles, threads) for size in plan.sizes},
+        "cases": {size.label: _compare_engines(size, bundles, threads) for size in plan.sizes},
     }
     with tempfile.TemporaryDirectory() as folder:
-        found |= _served(plan, bundles["student"], chosen.backend, threads, Path(folder))
+        found |= _measure_http(plan, bundles["student"], chosen.backend, threads, Path(folder))
     found["seconds"] = time.monotonic() - started
     (output / "performance").mkdir(parents=True, exist_ok=True)
     (output / "performance" / "performance.json").write_text(json.dumps(found, indent=2, default=asdict) + "\n")
     page.write(output, json.loads((output / "performance" / "performance.json").read_text()))
 
 
-def _compared(size: Size, bundles: dict[str, Bundle], threads: int) -> dict[str, Any]:
-    """One input by every engine: times, the student's pairs with each, operations and time of the denoisers."""
+def _compare_engines(size: Size, bundles: dict[str, Bundle], threads: int) -> dict[str, Any]:
+    """Time one input on every engine, in turns.
+
+    Args:
+        size: The input.
+        bundles: The student's and the teacher's bundle.
+        threads: Threads of every engine.
+
+    Returns:
+        Times, the student's ratio to each other engine, and the operations and time of the denoisers.
+    """
     kspace = size.scan()
     names = available_backends([bundle.manifest for bundle in bundles.values()], CPU)
     runs: dict[tuple[str, str], Callable[[], object]] = {}
     observed: dict[str, list[dict[str, float]]] = defaultdict(list)
     for name in (PYTORCH, *names):
         for role, bundle in bundles.items():
-            model = _loaded(bundle, name, threads)
-            runs[name, role] = partial(_observed, kspace, model, observed[f"{name} {role}"])
+            model = _load(bundle, name, threads)
+            runs[name, role] = partial(_record_stages, kspace, model, observed[f"{name} {role}"])
     times = in_turns(runs, size.repeats)
     if size.bart_repeats and which("bart"):
         # Turns of its own, each with the student's that it is compared to: it takes as long as all others together.
@@ -177,18 +192,26 @@ def _compared(size: Size, bundles: dict[str, Bundle], threads: int) -> dict[str,
     }
 
 
-def _loaded(bundle: Bundle, engine: str, threads: int) -> Model:
+def _load(bundle: Bundle, engine: str, threads: int) -> Model:
     return eager.model(bundle, threads) if engine == PYTORCH else load_model(bundle, threads=threads, backend=engine)
 
 
-def _observed(kspace: KSpace, model: Model, seen: list[dict[str, float]]) -> None:
+def _record_stages(kspace: KSpace, model: Model, seen: list[dict[str, float]]) -> None:
     observation = Observation()
     Reconstructor(model).reconstruct(kspace, stage=observation)
     seen.append({str(stage): seconds for stage, seconds in observation.seconds.items()})
 
 
-def _served(plan: Plan, bundle: Bundle, backend: str, threads: int, folder: Path) -> dict[str, Any]:
-    """What is measured through HTTP, the service and the bare calls on one back end."""
+def _measure_http(plan: Plan, bundle: Bundle, backend: str, threads: int, folder: Path) -> dict[str, Any]:
+    """Measure HTTP requests and bare model calls on one back end.
+
+    Args:
+        plan: How much to measure.
+        bundle: The model that answers.
+        backend: Its back end.
+        threads: Threads of an inference.
+        folder: Folder for uploads and logs.
+    """
     (one,) = [size for size in plan.sizes if size.label == plan.shown]
     (coils,) = [size for size in plan.sizes if size.label == plan.coils]
     bare = Reconstructor(load_model(bundle, threads=threads, backend=backend)).reconstruct
@@ -230,7 +253,13 @@ def _served(plan: Plan, bundle: Bundle, backend: str, threads: int, folder: Path
 
 
 def _against_earlier(size: Size, chosen: dict[str, str], folder: Path) -> dict[str, Spread] | None:
-    """Whole requests now and by the code of commit BEFORE, in turns."""
+    """Time whole requests to this code and to the code of commit BEFORE, in turns.
+
+    Args:
+        size: The input.
+        chosen: The back end of both.
+        folder: Folder for checkouts, uploads and logs.
+    """
     body = served.upload(size.scan())
     with served.earlier(folder) as environment:
         if environment is None:

@@ -52,7 +52,7 @@ EXACT = 1e-4
 
 
 def methods() -> dict[str, Method]:
-    """What is compared: each gives magnitudes (slice, row, column)."""
+    """Return the methods that are compared: each gives magnitudes (slice, row, column) of a scan."""
     bundles = load_all(models_folder())
     models = {role: Reconstructor(load_model(choose(bundles, "reconstruction", role=role))) for role in ROLES}
     student = models["student"]
@@ -73,7 +73,7 @@ def methods() -> dict[str, Method]:
 
 
 def each(image: Callable[[Acquisition], Tensor]) -> Method:
-    """A function of the measurement, over all slices."""
+    """Apply a method for one slice to every slice of a measurement."""
 
     def answer(kspace: KSpace) -> np.ndarray:
         with torch.inference_mode():
@@ -88,7 +88,7 @@ def each(image: Callable[[Acquisition], Tensor]) -> Method:
 
 
 def raw(data: Path) -> None:
-    """PSNR of scans that were fully sampled once."""
+    """Tabulate the PSNR of raw scans that were acquired fully sampled."""
     brain, phantom = (formats.read(data / f"{name}.h5") for name in ("brain_16ch", "phantom_32ch"))
     cases = {
         "brain, random 4x": (brain, [undersampled(brain, 4, seed=seed) for seed in SEEDS]),
@@ -110,7 +110,7 @@ def raw(data: Path) -> None:
 
 
 def made() -> None:
-    """Relative error inside the object against the image of the same tool's fully sampled file."""
+    """Tabulate the relative error inside the object, against the image of the same tool's fully sampled file."""
     with tempfile.TemporaryDirectory() as folder:
         rows = [_made_row(Path(folder), width, noise) for width in WIDTHS for noise in NOISES]
     header = ["calibration lines", "noise of the tool", "full scan against the phantom"]
@@ -121,8 +121,8 @@ def made() -> None:
 
 
 def _made_row(folder: Path, width: str, noise: str) -> list[str]:
-    scans = {factor: formats.read(generated(folder, factor, width, noise, "-C")) for factor in FACTORS}
-    phantom, coils = truth(generated(folder, 1, width, noise, "-C"))
+    scans = {factor: formats.read(generate_scan(folder, factor, width, noise, "-C")) for factor in FACTORS}
+    phantom, coils = truth(generate_scan(folder, 1, width, noise, "-C"))
     inside = phantom > 0
     full = zero_filled(scans[1]).pixels[0]
     expected = phantom * np.linalg.norm(coils, axis=0)
@@ -143,8 +143,9 @@ def bounds() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # Without the tool's noise scan, for its noise is white already.
-        clean, full = (remove_oversampling(formats.read(generated(folder, 1, "0", noise))) for noise in ("0", NOISE))
-        phantom, coils = truth(generated(folder, 1, "0", NOISE))
+        files = [generate_scan(folder, 1, "0", noise) for noise in ("0", NOISE)]
+        clean, full = (remove_oversampling(formats.read(file)) for file in files)
+        phantom, coils = truth(generate_scan(folder, 1, "0", NOISE))
         maps = torch.from_numpy(coils / np.linalg.norm(coils, axis=0)).to(torch.complex64)[None]
 
         def image(samples: np.ndarray) -> np.ndarray:
@@ -154,7 +155,7 @@ def bounds() -> None:
         reference, inside = image(full.samples), phantom > 0
         unit = _difference(reference, image(clean.samples), inside)
         for width, factor in itertools.product(WIDTHS, (2, 4)):
-            mask = formats.read(generated(folder, factor, width, NOISE)).mask[:, :1]
+            mask = formats.read(generate_scan(folder, factor, width, NOISE)).mask[:, :1]
             known = image(np.where(mask[:, np.newaxis], full.samples, clean.samples))
             pattern = torch.from_numpy(mask[:, np.newaxis].astype(np.float32)).expand(1, 1, *reference.shape)
             measured = Acquisition(torch.from_numpy(full.samples) * pattern, pattern, maps)
@@ -165,8 +166,15 @@ def bounds() -> None:
     table([*header, "least squares with the tool's own sensitivities"], rows)
 
 
-def generated(folder: Path, factor: int, width: str, noise: str, *options: str) -> Path:
-    """The tool's file of 256 x 256 by 8 coils."""
+def generate_scan(folder: Path, factor: int, width: str, noise: str, *options: str) -> Path:
+    """Generate a scan of 256 x 256 by 8 coils with the ISMRMRD tools.
+
+    Args:
+        folder: Folder for the file.
+        factor: Acceleration.
+        width: Number of calibration lines.
+        noise: Standard deviation of the noise.
+    """
     target = folder / f"{factor}_{width}_{noise}{''.join(options)}.h5"
     if not target.exists():
         size = ["-m", "256", "-c", "8", "-a", str(factor), "-w", width, "-n", noise]
@@ -176,7 +184,7 @@ def generated(folder: Path, factor: int, width: str, noise: str, *options: str) 
 
 
 def truth(source: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The magnitude of the tool's phantom and its coils' sensitivities; its arrays have the readout in columns."""
+    """Read the magnitude and coil sensitivities of the tool's phantom; its arrays have the readout in columns."""
     with h5py.File(source) as file:
         phantom, coils = (_complex(file["dataset"][name][0]) for name in ("phantom", "csm"))
     return np.abs(phantom).squeeze().T, coils.squeeze().swapaxes(-1, -2)
@@ -187,6 +195,13 @@ def _complex(pairs: np.ndarray) -> np.ndarray:
 
 
 def _difference(image: np.ndarray, reference: np.ndarray, inside: np.ndarray) -> float:
+    """Compute the relative error inside a region.
+
+    Args:
+        image: Magnitudes.
+        reference: Magnitudes to compare with.
+        inside: True inside the object.
+    """
     return float(np.linalg.norm((image - reference)[inside]) / np.linalg.norm(reference[inside]))
 
 
@@ -194,7 +209,7 @@ def _difference(image: np.ndarray, reference: np.ndarray, inside: np.ndarray) ->
 
 
 def ghost(data: Path) -> None:
-    """Energy at half the field of view from the ball, and as far out beside it, over that of the ball, as roots."""
+    """Compute the root of the energy half a field of view from the ball, and beside it, over that of the ball."""
     scan = formats.read(data / "phantom_grappa_16ch.mrd.h5")
     assert scan.calibration is not None
     row, column = np.mgrid[:64, :64] - np.array(MIDDLE)[:, None, None]
@@ -212,7 +227,7 @@ def ghost(data: Path) -> None:
 
 
 def sense(acquisition: Acquisition) -> Tensor:
-    """The least-squares image, row by row by a dense solver (Pruessmann 1999); masks of whole lines."""
+    """Solve for the least-squares image, row by row, densely (Pruessmann 1999); masks of whole lines only."""
     samples, mask, maps = acquisition.samples, acquisition.mask, acquisition.sensitivities
     lines = mask[0, 0, 0] > 0
     columns = samples.shape[-1]
@@ -224,7 +239,13 @@ def sense(acquisition: Acquisition) -> Tensor:
 
 
 def grappa(scan: KSpace, rows: int = 5, lines: int = 4) -> np.ndarray:
-    """Every second line from kernels of `lines` x `rows` neighbours (Griswold 2002), root of the sum of squares."""
+    """Fill in every second line with GRAPPA kernels (Griswold 2002), and combine coils by root sum of squares.
+
+    Args:
+        scan: Multi-coil k-space with calibration lines.
+        rows: Neighbours along the readout.
+        lines: Neighbouring measured lines.
+    """
     calibration = scan.calibration.samples[0][..., np.flatnonzero(scan.calibration.mask[0, 0])]
     offsets = np.arange(lines) * 2 - lines + 1
     patches, targets = [], []
@@ -242,13 +263,13 @@ def grappa(scan: KSpace, rows: int = 5, lines: int = 4) -> np.ndarray:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Markdown."""
+    """Format rows as a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     sys.stdout.write("\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n")
 
 
 def main() -> None:
-    """All tables."""
+    """Print all tables."""
     parser = argparse.ArgumentParser(prog="python -m tools.benchmarks.coils")
     data = os.environ.get("KDMRI_DATA")
     parser.add_argument("--data", type=Path, default=data, required=data is None, help="the data set; KDMRI_DATA")

@@ -1,4 +1,4 @@
-"""A bundle's network in PyTorch again, with the bundle's weights: what the bundle is measured against."""
+"""The network of a bundle rebuilt in PyTorch with the bundle's weights: a baseline for the exported graphs."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from kdmri.runtime.model import Model, load_model
 
 
 class EagerDenoiser:
-    """A cascade's network as training runs it; images come and go with the planes last, which is channels_last."""
+    """A cascade's network as in training, for planes-last images, which is PyTorch's channels_last layout."""
 
     backend = "PyTorch"
 
@@ -29,7 +29,7 @@ class EagerDenoiser:
 
 
 def network(bundle: Bundle) -> DCCNN:
-    """The network that a reconstruction bundle was exported from, in its fastest memory format on a CPU."""
+    """Rebuild the network that a reconstruction bundle was exported from, in its fastest memory format on a CPU."""
     found = DCCNN(**bundle.manifest.architecture)
     weights = {}
     for number in range(len(found.cascades)):
@@ -43,13 +43,19 @@ def network(bundle: Bundle) -> DCCNN:
 
 
 def model(bundle: Bundle, threads: int) -> Model:
-    """The bundle with its networks and its data consistency in PyTorch, all else as it is served."""
+    """Return the bundle with networks and data consistency in PyTorch; everything else is as served."""
     denoisers = tuple(EagerDenoiser(cascade) for cascade in network(bundle).cascades)
     return replace(load_model(bundle, threads=threads), denoisers=denoisers, consistency=DataConsistency())
 
 
 def operations(network: nn.Module, rows: int, columns: int) -> int:
-    """Floating-point operations, multiplications and additions, of all convolutions on one image."""
+    """Count the floating-point operations, multiplications and additions, of all convolutions on one image.
+
+    Args:
+        network: The network.
+        rows: Rows of the image.
+        columns: Columns of the image.
+    """
     counted = 0
 
     def count(layer: nn.Module, _: object, answer: Tensor) -> None:

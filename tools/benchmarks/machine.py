@@ -1,4 +1,4 @@
-"""What this machine is, and how fast it multiplies matrices: the limit that the denoisers are held against."""
+"""Description of the machine, and its peak speed of matrix products: the limit for the denoisers."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ PACKAGES = ("torch", "onnxruntime", "openvino")
 
 
 def description(threads: int) -> dict[str, str]:
-    """Processor, threads, load before the run and versions."""
+    """Describe the machine: processor, threads, load before the run, and versions of the libraries."""
     return {
         "processor": _processor(),
         "threads": f"{threads} of {os.cpu_count()} cores",
@@ -43,7 +43,7 @@ def _version(name: str) -> str:
 
 
 def peaks(*, repeats: int, sizes: Sequence[int] = SIZES) -> dict[str, float]:
-    """Floating-point operations a second of torch's (oneDNN's) matrix product, by precision: the best time seen."""
+    """Measure torch's (oneDNN's) best rate of matrix products, in floating-point operations a second by precision."""
     found = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         runs = {}

@@ -21,7 +21,7 @@ Found = dict[str, Any]
 
 
 def write(docs: Path, found: Found) -> None:
-    """The page and its plot."""
+    """Write the page and its plot."""
     _plot(docs / "performance" / "times.png", found)
     page = docs / "performance.md"
     text = page.read_text() if page.exists() else f"# Speed\n\n{BEGIN}\n{END}\n"
@@ -51,7 +51,7 @@ def _machine(found: Found) -> str:
 
 
 def _asked(found: Found) -> str:
-    """The targets, row by row."""
+    """Format the targets, one row each, with what was measured."""
     backend, shown = found["backend"]["backend"], found["cases"][found["shown"]]
     faster = shown["student times faster"][backend]
     rows = [
@@ -87,6 +87,14 @@ def _asked(found: Found) -> str:
 
 
 def _at_least(label: str, value: dict[str, float], asked: float, unit: str) -> list[str]:
+    """Format a row for a figure that must reach a target.
+
+    Args:
+        label: Name of the figure.
+        value: The measured value.
+        asked: The target.
+        unit: Unit of both.
+    """
     return _row(label, f"{_spread(value, 2)} {unit}", f"{asked:g} {unit}", value["median"] >= asked)
 
 
@@ -111,7 +119,12 @@ def _times(found: Found) -> str:
 
 
 def _shares(found: Found, case: Found) -> dict[str, dict[str, float]]:
-    """Operations of the convolutions in the denoisers' time, over the peak of the precision, by back end and role."""
+    """Compute the denoisers' share of the peak speed, by back end and role.
+
+    Args:
+        found: The figures of a run.
+        case: The input.
+    """
     shares: dict[str, dict[str, float]] = {}
     for engine, stages in case["stages"].items():
         backend, _, role = engine.rpartition(" ")

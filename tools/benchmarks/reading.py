@@ -27,7 +27,7 @@ COILS, LINES, SAMPLES = 32, 320, 640
 
 
 def write(target: Path, slices: int) -> None:
-    """A scan of noise, slice after slice, an acquisition a chunk as ISMRMRD's own library writes them."""
+    """Write a scan of noise, one acquisition a chunk, as ISMRMRD's own library does."""
     limits = (0, LINES - 1, LINES // 2)
     matrix, wanted = (SAMPLES, LINES), (SAMPLES // 2, LINES)
     encoding = header.Encoding(matrix, (640.0, 320.0), wanted, (320.0, 320.0), 5.0, limits)
@@ -51,19 +51,28 @@ def write(target: Path, slices: int) -> None:
 
 
 def plainly(source: Path) -> object:
-    """All acquisitions as h5py gives them."""
+    """Read all acquisitions with h5py alone."""
     with h5py.File(source) as file:
         return file["dataset/data"][()]
 
 
 def as_k_space(source: Path) -> object:
-    """What the service and the command line do."""
+    """Read k-space as the service and the command line do."""
     with h5py.File(source) as file:
         return mrd.read(file)
 
 
-def measured(read: Callable[[Path], object], source: Path, small: Path) -> tuple[float, float]:
-    """Seconds by the clock, and of the processor, once a small scan has been read."""
+def time_reader(read: Callable[[Path], object], source: Path, small: Path) -> tuple[float, float]:
+    """Time a reader after it has read a small scan once, so that imports are not counted.
+
+    Args:
+        read: The reader.
+        source: The file to time.
+        small: A small file for the warm-up.
+
+    Returns:
+        Wall-clock and processor time in seconds.
+    """
     read(small)
     clock, processor = time.perf_counter(), time.process_time()
     kept = read(source)
@@ -73,13 +82,19 @@ def measured(read: Callable[[Path], object], source: Path, small: Path) -> tuple
 
 
 def alone(read: Callable[[Path], object], source: Path, small: Path) -> tuple[float, float]:
-    """`measured` in a process of its own."""
+    """Time a reader in a process of its own; see `time_reader`.
+
+    Args:
+        read: The reader.
+        source: The file to time.
+        small: A small file for the warm-up.
+    """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(measured, read, source, small).result()
+        return process.submit(time_reader, read, source, small).result()
 
 
 def main() -> None:
-    """Write, read in turns, print."""
+    """Write the files, time the readers in turns, and print the figures."""
     parser = argparse.ArgumentParser(prog="python -m tools.benchmarks.reading")
     parser.add_argument("--slices", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=5)

@@ -31,7 +31,7 @@ KIND = {"Content-Type": "application/x-hdf5"}
 
 
 class Client:
-    """A client that keeps its connection, as little code as can be: it shares the processor with the service."""
+    """A minimal HTTP client on one connection: it shares the processor with the service that it measures."""
 
     def __init__(self, service: Service) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(service.address).netloc, timeout=PATIENCE)
@@ -39,7 +39,7 @@ class Client:
         """Milliseconds that the last answer tells."""
 
     def send(self, body: bytes) -> None:
-        """One request to the student. Raises RuntimeError where it is refused."""
+        """Send one request to the student. Raises RuntimeError if it is refused."""
         self._connection.request("POST", "/reconstruct", body, KIND)
         answer = self._connection.getresponse()
         content = answer.read()
@@ -49,8 +49,8 @@ class Client:
         self.stages = {name: float(value) for name, value in entries}
 
     def repeat(self, body: bytes, ends: float) -> tuple[int, float]:
-        """Requests one after the other until a time: see `repeated`."""
-        return repeated(partial(self.send, body), ends)
+        """Send requests one after the other until a time; see `run_until`."""
+        return run_until(partial(self.send, body), ends)
 
     def close(self) -> None:
         """End the connection."""
@@ -58,20 +58,30 @@ class Client:
 
 
 def settings(threads: int, **more: object) -> dict[str, str]:
-    """Of a service that is measured: no shadow runs, room for all clients, no line for every answer."""
+    """Return the settings of a measured service: no shadow runs, room for all clients, no log line for each answer."""
     chosen = {"shadow_rate": 0, "queue": 64, "threads": threads, "log_level": "warning", **more}
     return {f"KDMRI_{name.upper()}": str(value) for name, value in chosen.items()}
 
 
 def upload(kspace: KSpace) -> bytes:
-    """The scan as a fastMRI file."""
+    """Return a scan as the bytes of a fastMRI file."""
     with tempfile.TemporaryDirectory() as folder:
         fastmri.write(Path(folder) / "scan.h5", kspace)
         return (Path(folder) / "scan.h5").read_bytes()
 
 
 def latency(service: Service, kspace: KSpace, bare: Callable[[], object], repeats: int) -> dict[str, object]:
-    """One client's requests in turn with the bare model call: milliseconds, their ratio, and where the time went."""
+    """Time requests of one client in turns with the bare model call.
+
+    Args:
+        service: Address of the service.
+        kspace: The scan to send.
+        bare: The same inference without HTTP.
+        repeats: Number of pairs.
+
+    Returns:
+        Milliseconds of both, their ratio, and the stages of a request.
+    """
     body, profile = upload(kspace), []
     with closing(Client(service)) as client:
 
@@ -91,7 +101,16 @@ def latency(service: Service, kspace: KSpace, bare: Callable[[], object], repeat
 def throughput(
     service: Service, kspace: KSpace, bare: Callable[[], object], *, clients: int, rounds: int, seconds: float
 ) -> dict[str, Spread]:
-    """Requests a second by so many clients at a time, and calls a second of a bare loop, in turns of `seconds`."""
+    """Measure requests a second of several clients, in turns with calls a second of a bare loop.
+
+    Args:
+        service: Address of the service.
+        kspace: The scan to send.
+        bare: The same inference without HTTP.
+        clients: Number of clients.
+        rounds: Number of turns.
+        seconds: Length of a turn.
+    """
     body = upload(kspace)
     found: dict[str, list[float]] = {"requests": [], "calls": []}
     with ExitStack() as opened:
@@ -100,7 +119,7 @@ def throughput(
         for turn in range(rounds + 1):
             counts = list(pool.map(Client.repeat, crowd, repeat(body), repeat(time.perf_counter() + seconds)))
             pace = sum(count for count, _ in counts) / max(lasted for _, lasted in counts)
-            count, lasted = repeated(bare, time.perf_counter() + seconds)
+            count, lasted = run_until(bare, time.perf_counter() + seconds)
             if turn:  # the first warms up
                 found["requests"].append(pace)
                 found["calls"].append(count / lasted)
@@ -108,8 +127,8 @@ def throughput(
     return {name: Spread.of(values) for name, values in {**found, "share": shares}.items()}
 
 
-def repeated(run: Callable[[], object], ends: float) -> tuple[int, float]:
-    """How often something ran until a time, and the seconds that it took, the last run to its end."""
+def run_until(run: Callable[[], object], ends: float) -> tuple[int, float]:
+    """Run something until a time; returns how often it ran and the seconds until the last run ended."""
     started, count = time.perf_counter(), 0
     while time.perf_counter() < ends:
         run()
@@ -118,7 +137,7 @@ def repeated(run: Callable[[], object], ends: float) -> tuple[int, float]:
 
 
 def starts(folder: Path, repeats: int, **environment: str) -> Spread:
-    """Seconds from a service's start until it says that it is ready."""
+    """Measure the seconds from the start of a service until it is ready."""
     found = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -129,7 +148,7 @@ def starts(folder: Path, repeats: int, **environment: str) -> Spread:
 
 @contextmanager
 def earlier(folder: Path) -> Iterator[dict[str, str] | None]:
-    """The environment in which a service runs the code of commit BEFORE; None where git does not have it."""
+    """Return the environment that runs the service from the code of commit BEFORE, or None if git does not have it."""
     tree = folder / BEFORE
     added = ["git", "-C", str(ROOT), "worktree", "add", "--detach", str(tree), BEFORE]
     if subprocess.run(added, capture_output=True, check=False).returncode:
@@ -144,8 +163,14 @@ def earlier(folder: Path) -> Iterator[dict[str, str] | None]:
 def stacks(
     folder: Path, threads: int, counts: tuple[int, int], shape: tuple[int, int, int]
 ) -> list[tuple[float, dict[str, float]]]:
-    """Megabytes that a service takes at most (VmHWM) and milliseconds of a request's stages, a new service for each
-    number of slices of (coil, row, column)."""
+    """Measure peak memory (VmHWM, in MB) and stage times of requests with many slices, each in a new service.
+
+    Args:
+        folder: Folder for uploads and logs.
+        threads: Threads of an inference.
+        counts: Numbers of slices.
+        shape: Coils, rows and columns of each slice.
+    """
     found = []
     for count in counts:
         path = folder / "stack.h5"

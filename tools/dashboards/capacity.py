@@ -1,4 +1,4 @@
-"""Is it full, and of what: places in the queue, model time, processors, memory."""
+"""The capacity dashboard: places in the queue, model time, processors, memory."""
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
@@ -150,11 +150,11 @@ def dashboard() -> Dashboard:
 
 
 def busy() -> str:
-    """Seconds of model time a second."""
+    """Return the PromQL for seconds of model time a second."""
     stages = 'stage=~"sensitivities|denoise|data_consistency"'
     return f"sum(rate({STAGE}_sum{{{stages}}}[{RECENT}]))"
 
 
 def turned_away(change: str, window: str) -> str:
-    """Requests that found the queue full; 0, not nothing, where there was none."""
+    """Return the PromQL for requests that found the queue full; 0 rather than nothing if there was none."""
     return f'sum({change}({REQUESTS}{{{OPERATION}, status="503"}}[{window}])) or vector(0)'

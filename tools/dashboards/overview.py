@@ -1,4 +1,4 @@
-"""Is it up, is it quick, does it fail."""
+"""The overview dashboard: availability, latency and failures."""
 
 from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -15,9 +15,9 @@ from tools.dashboards.panels import (
     lines_at,
     models,
     page,
-    painted,
+    paint,
     quantile,
-    stacked,
+    stack,
 )
 
 REQUESTS, REQUEST, SLICES = "kdmri_requests_total", "kdmri_request_duration_seconds", "kdmri_slices_total"
@@ -79,7 +79,7 @@ def dashboard() -> Dashboard:
                 unit="dtdurations",
                 width=3,
             ),
-            stacked(
+            stack(
                 graph(
                     "Requests by status",
                     "Answers a second, by HTTP status.",
@@ -89,7 +89,7 @@ def dashboard() -> Dashboard:
                 )
             ),
             lines_at(
-                painted(
+                paint(
                     graph(
                         "Error ratio",
                         "4xx: the client's (unreadable file, unknown role). 5xx: ours, a full queue included. An alert "
@@ -147,7 +147,7 @@ def dashboard() -> Dashboard:
                 graph(
                     "Answers with a warning",
                     "Share of answers that carry the header KDMRI-Warning. An alert fires above the line.",
-                    {"{{operation}}": warned()},
+                    {"{{operation}}": warning_share()},
                     unit="percentunit",
                     width=6,
                 ),
@@ -158,7 +158,7 @@ def dashboard() -> Dashboard:
 
 
 def latency(percent: int) -> timeseries.Panel:
-    """Whole requests of both roles."""
+    """Return the PromQL for a percentile of the duration of whole requests of both roles."""
     return lines_at(
         graph(
             f"Latency, p{percent}",
@@ -173,13 +173,13 @@ def latency(percent: int) -> timeseries.Panel:
 
 
 def share(digit: str, window: str) -> str:
-    """Share of requests answered with a status that starts so; 0, not nothing, where there was none."""
+    """Return the PromQL for the share of statuses that begin with a digit; 0 rather than nothing if there was none."""
     those = f'sum(rate({REQUESTS}{{{CHOSEN}, status=~"{digit}.."}}[{window}]))'
     return f"({those} or vector(0)) / sum(rate({REQUESTS}{{{CHOSEN}}}[{window}]))"
 
 
-def warned() -> str:
-    """Share of answers that carry a warning; 0, not nothing, where there was none."""
+def warning_share() -> str:
+    """Return the PromQL for the share of answers with a warning; 0 rather than nothing if there was none."""
     answers = f'sum by (operation) (rate({REQUESTS}{{{CHOSEN}, status="200"}}[{RECENT}]))'
     warnings = f"sum by (operation) (rate(kdmri_quality_warnings_total{{{CHOSEN}}}[{RECENT}]))"
     return f"({warnings} or 0 * {answers}) / {answers}"

@@ -1,4 +1,4 @@
-"""What the dashboards are made of: PromQL expressions, panels, the frame of a page."""
+"""Building blocks of the dashboards: PromQL expressions, panels, and the frame of a page."""
 
 import re
 from collections.abc import Iterable
@@ -28,35 +28,60 @@ RECENT, WHOLE = "$__rate_interval", "$__range"
 
 
 def of(role: str) -> str:
-    """Selects one role, whichever is chosen for the rest of the page."""
+    """Return a selector of one role, independent of the role chosen for the rest of the page."""
     return f'operation=~"$operation", role="{role}"'
 
 
 def quantile(q: float, histogram: str, by: str, chosen: str = CHOSEN, window: str = RECENT) -> str:
-    """No series where nothing was observed: Grafana would show NaN."""
+    """Return the PromQL for a quantile of a histogram, without the series that Grafana would show as NaN.
+
+    Args:
+        q: The quantile, from 0 to 1.
+        histogram: Name of the metric without its suffix.
+        by: Labels to keep.
+        chosen: Selector of labels.
+        window: Range over which observations count.
+    """
     return f"histogram_quantile({q}, sum by (le, {by}) (rate({histogram}_bucket{{{chosen}}}[{window}]))) >= 0"
 
 
 def mean(histogram: str, by: str, chosen: str = CHOSEN, window: str = RECENT) -> str:
+    """Return the PromQL for the mean of a histogram's observations.
+
+    Args:
+        histogram: Name of the metric without its suffix.
+        by: Labels to keep.
+        chosen: Selector of labels.
+        window: Range over which observations count.
+    """
     total, count = (f"sum by ({by}) (rate({histogram}_{part}{{{chosen}}}[{window}]))" for part in ("sum", "count"))
     return f"{total} / ({count} > 0)"
 
 
 def alarm(alert: str) -> float:
-    """The value at which a rule fires, for the panels that draw it."""
+    """Return the value at which an alert fires, for panels that draw it."""
     groups = yaml.safe_load(RULES.read_text())["groups"]
     (expr,) = {rule["expr"] for group in groups for rule in group["rules"] if rule.get("alert") == alert}
     return float(re.search(r"[<>] (\S+)\s*$", expr)[1])
 
 
 def limits(*steps: tuple[float | None, str]) -> build.ThresholdsConfig:
-    """Each colour holds from its value up."""
+    """Return thresholds, each colour from its value upwards."""
     thresholds = [model.Threshold(value, colour) for value, colour in steps]
     return build.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(thresholds)
 
 
 def figure(title: str, description: str, expr: str, *, legend: str, unit: str, width: int) -> stat.Panel:
-    """One number for the time range shown, in the colour of text where no limits are set."""
+    """Return a panel with one number for the time range shown; without limits it has the colour of text.
+
+    Args:
+        title: Title of the panel.
+        description: Text behind its information sign.
+        expr: PromQL of the number.
+        legend: Legend of each series.
+        unit: Grafana's name of the unit.
+        width: Width in columns of the grid, of 24.
+    """
     return (
         stat.Panel()
         .title(title)
@@ -85,9 +110,18 @@ def graph(
     at_least: tuple[float, float] | None = None,
     logarithmic: bool = False,
 ) -> timeseries.Panel:
-    """Lines over time, one query a legend: roles, operations, statuses in their colours, super-resolution dashed.
+    """Return a panel of lines over time, one query a legend.
 
-    The axis begins at 0, or spans `at_least` a range, or is logarithmic: then equal ratios are equal distances.
+    Roles, operations and statuses have their colours; super-resolution is dashed.
+
+    Args:
+        title: Title of the panel.
+        description: Text behind its information sign.
+        queries: PromQL by legend.
+        unit: Grafana's name of the unit.
+        width: Width in columns of the grid, of 24.
+        at_least: Range that the axis spans at least; by default it begins at 0.
+        logarithmic: Whether equal ratios are equal distances on the axis.
     """
     panel = (
         timeseries.Panel()
@@ -112,7 +146,7 @@ def graph(
         panel.min(0)
     for label in PAINTED:
         if any(legend.startswith(f"{{{{{label}}}}}") for legend in queries):
-            painted(panel, label)
+            paint(panel, label)
     if any("{{operation}}" in legend for legend in queries):
         panel.override_by_regexp("/super_resolve/", [DASHED])
     for letter, (legend, expr) in zip("ABCD", queries.items(), strict=False):
@@ -120,8 +154,8 @@ def graph(
     return panel
 
 
-def painted(panel: timeseries.Panel, label: str) -> timeseries.Panel:
-    """Series in the colours of the label that their legends begin with."""
+def paint(panel: timeseries.Panel, label: str) -> timeseries.Panel:
+    """Give series the colours of the label that their legends begin with."""
     mode, colours = PAINTED[label]
     for beginning, colour in colours.items():
         chosen = model.DynamicConfigValue("color", {"mode": mode, "fixedColor": colour})
@@ -129,18 +163,26 @@ def painted(panel: timeseries.Panel, label: str) -> timeseries.Panel:
     return panel
 
 
-def stacked(panel: timeseries.Panel) -> timeseries.Panel:
+def stack(panel: timeseries.Panel) -> timeseries.Panel:
     return panel.fill_opacity(40).stacking(common.StackingConfig().mode(styles.StackingMode.NORMAL))
 
 
 def lines_at(panel: timeseries.Panel, *steps: tuple[float, str]) -> timeseries.Panel:
-    """Dashed lines at targets and limits, from the lowest up."""
+    """Draw dashed lines at targets and limits, from the lowest up."""
     dashed = common.GraphThresholdsStyleConfig().mode(styles.GraphThresholdsStyleMode.DASHED)
     return panel.thresholds(limits((None, "transparent"), *steps)).thresholds_style(dashed)
 
 
 def distribution(title: str, description: str, histogram: str, chosen: str, *, width: int) -> bargauge.Panel:
-    """How many observations fell into each bucket of a histogram, named by its upper edge, in the time range shown."""
+    """Return a panel with the number of observations in each bucket of a histogram, in the time range shown.
+
+    Args:
+        title: Title of the panel.
+        description: Text behind its information sign.
+        histogram: Name of the metric without its suffix.
+        chosen: Selector of labels.
+        width: Width in columns of the grid, of 24.
+    """
     expr = f"sum by (le) (increase({histogram}_bucket{{{chosen}}}[{WHOLE}]))"
     # Format heatmap: Grafana sorts the buckets and takes each one's share out of the cumulative counts.
     target = prometheus.Dataquery().ref_id("A").expr(expr).legend_format("{{le}}")
@@ -162,7 +204,7 @@ def distribution(title: str, description: str, histogram: str, chosen: str, *, w
 
 
 def models(width: int) -> table.Panel:
-    """The labels of each model served, one a row."""
+    """Return a table with the labels of each served model, one a row."""
     hidden = dict.fromkeys(("Time", "Value", "__name__", "instance", "job"), True)
     order = ("name", "version", "role", "task", "device", "backend")
     options = {"excludeByName": hidden, "indexByName": {label: place for place, label in enumerate(order)}}
@@ -180,7 +222,7 @@ def models(width: int) -> table.Panel:
 
 
 def choice(label: str, values: str) -> build.QueryVariable:
-    """A choice among the values that Prometheus has."""
+    """Return a variable of the page that offers the values of a label in Prometheus."""
     return (
         build.QueryVariable(label)
         .label(label.capitalize())
@@ -196,7 +238,14 @@ def choice(label: str, values: str) -> build.QueryVariable:
 
 
 def page(uid: str, title: str, description: str, panels: Iterable[build.Panel]) -> model.Dashboard:
-    """Panels from left to right, numbered as they are read."""
+    """Return a dashboard whose panels are laid out from left to right and numbered in reading order.
+
+    Args:
+        uid: Identifier of the dashboard.
+        title: Title of the page.
+        description: Text below it.
+        panels: Rows of panels.
+    """
     links = build.DashboardLink("kdmri").type(model.DashboardLinkType.DASHBOARDS).tags(["kdmri"])
     dashboard = (
         build.Dashboard(title)

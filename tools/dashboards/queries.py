@@ -1,4 +1,6 @@
-"""Every panel's and rule's query, run: `python deploy/grafana/queries.py http://127.0.0.1:9090` fails without data.
+"""Run the query of every panel and rule, and fail if one has no data.
+
+    python tools/dashboards/queries.py http://127.0.0.1:9090
 
 Standard library only: test_stack.sh runs it with any Python.
 """
@@ -28,7 +30,7 @@ class Query(NamedTuple):
 
 
 def queries(folder: Path = DASHBOARDS) -> Iterator[Query]:
-    """Every query of every dashboard, as committed."""
+    """List the queries of all committed dashboards."""
     for path in sorted(folder.glob("*.json")):
         dashboard = json.loads(path.read_text())
         for panel in dashboard["panels"]:
@@ -37,15 +39,15 @@ def queries(folder: Path = DASHBOARDS) -> Iterator[Query]:
 
 
 def rules(prometheus: str) -> Iterator[Query]:
-    """Every rule that a Prometheus has loaded, as it has it; an alert so that it has an answer where it has data."""
+    """List the rules that a Prometheus has loaded; alerts are rewritten so that they answer wherever there is data."""
     for group in _get(prometheus, "rules")["groups"]:
         for rule in group["rules"]:
             expr = rule["query"]
-            yield Query(group["name"], rule["name"], "", compared(expr) if rule["type"] == "alerting" else expr)
+            yield Query(group["name"], rule["name"], "", answer_always(expr) if rule["type"] == "alerting" else expr)
 
 
 def metric_names(expr: str) -> set[str]:
-    """Names of the series that a PromQL expression selects."""
+    """List the names of the series that a PromQL expression selects."""
     expr = re.sub(r'"[^"]*"', "", expr)
     expr = re.sub(r"\{[^}]*\}|\[[^]]*\]", "", expr)
     expr = re.sub(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", "", expr)
@@ -53,30 +55,43 @@ def metric_names(expr: str) -> set[str]:
     return set(re.findall(r"\b[a-zA-Z_:][\w:]*\b(?!\s*\()", expr)) - KEYWORDS
 
 
-def filled(expr: str, variables: dict[str, str] = VARIABLES) -> str:
-    """The expression as Grafana would send it."""
+def fill_variables(expr: str, variables: dict[str, str] = VARIABLES) -> str:
+    """Return the expression as Grafana sends it, with its variables replaced."""
     for name, value in variables.items():
         expr = expr.replace(name, value)
     return expr
 
 
-def compared(expr: str) -> str:
-    """An alert's expression so that it answers 0, not nothing, where there is data and no reason to alarm."""
+def answer_always(expr: str) -> str:
+    """Rewrite an alert's expression so that it answers 0, not nothing, if there is data and no reason to alarm."""
     parts = re.split(r"(\{[^}]*\})", expr)
     return "".join(part if part.startswith("{") else COMPARISON.sub(r"\1 bool", part) for part in parts)
 
 
 def answer(prometheus: str, expr: str, variables: dict[str, str] = VARIABLES) -> list[float]:
-    """The values that Prometheus has for the expression now, those that are no number left out."""
+    """Query Prometheus for the present values of an expression, without those that are not numbers.
+
+    Args:
+        prometheus: Address of the server.
+        expr: PromQL.
+        variables: Values of Grafana's variables.
+    """
     return [value for _, value in instant(prometheus, expr, variables)]
 
 
 def instant(
     prometheus: str, expr: str, variables: dict[str, str] = VARIABLES, *, time: float | None = None
 ) -> list[tuple[dict[str, str], float]]:
-    """Labels and value of each series, now or at a `time` in seconds since 1970; what is no number is left out."""
+    """Query Prometheus for the labels and value of each series, without those that are not numbers.
+
+    Args:
+        prometheus: Address of the server.
+        expr: PromQL.
+        variables: Values of Grafana's variables.
+        time: Seconds since 1970; by default now.
+    """
     at = {} if time is None else {"time": time}
-    found = _ask(prometheus, "query", query=filled(expr, variables), **at)
+    found = _ask(prometheus, "query", query=fill_variables(expr, variables), **at)
     answers = [(series["metric"], float(series["value"][1])) for series in found]
     return [(labels, value) for labels, value in answers if not math.isnan(value)]
 
@@ -84,8 +99,17 @@ def instant(
 def over_time(
     prometheus: str, expr: str, variables: dict[str, str], *, start: float, end: float, step: float
 ) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
-    """Labels of each series, and its values with their times, every `step` seconds."""
-    found = _ask(prometheus, "query_range", query=filled(expr, variables), start=start, end=end, step=step)
+    """Query Prometheus for the labels of each series, and its values with their times.
+
+    Args:
+        prometheus: Address of the server.
+        expr: PromQL.
+        variables: Values of Grafana's variables.
+        start: Seconds since 1970.
+        end: Seconds since 1970.
+        step: Seconds between values.
+    """
+    found = _ask(prometheus, "query_range", query=fill_variables(expr, variables), start=start, end=end, step=step)
     return [(series["metric"], [(time, float(value)) for time, value in series["values"]]) for series in found]
 
 
@@ -99,7 +123,7 @@ def _get(prometheus: str, what: str) -> dict:
 
 
 def main(prometheus: str) -> int:
-    """Write each query's answer; how many had none."""
+    """Print each query's answer, and return how many had none."""
     missing = 0
     for query in (*queries(), *rules(prometheus)):
         values = answer(prometheus, query.expr)

@@ -1,4 +1,4 @@
-"""What the student saves and what it costs."""
+"""The teacher-against-student dashboard: what the student saves in time and costs in fidelity."""
 
 from grafana_foundation_sdk.builders import stat, timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -21,7 +21,7 @@ from tools.dashboards.panels import (
     of,
     page,
     quantile,
-    stacked,
+    stack,
 )
 
 MINIMUM_SPEEDUP = 1.8  # What a student must reach in `kdmri bench`.
@@ -149,6 +149,13 @@ def median_slice(role: str, colour: str) -> stat.Panel:
 
 
 def fidelity(name: str, histogram: str, unit: str) -> stat.Panel:
+    """Return a panel with the median of a shadow figure.
+
+    Args:
+        name: Name of the figure.
+        histogram: Name of the metric without its suffix.
+        unit: Grafana's name of the unit.
+    """
     return figure(
         f"{name} to teacher",
         "Mean over shadowed requests: the student's image held against the teacher's, not against a truth.",
@@ -160,6 +167,14 @@ def fidelity(name: str, histogram: str, unit: str) -> stat.Panel:
 
 
 def fidelity_over_time(name: str, histogram: str, unit: str, axis: tuple[float, float]) -> timeseries.Panel:
+    """Return a panel with quantiles of a shadow figure over time.
+
+    Args:
+        name: Name of the figure.
+        histogram: Name of the metric without its suffix.
+        unit: Grafana's name of the unit.
+        axis: Range of the axis.
+    """
     return graph(
         f"Student's {name} to teacher",
         "Shadowed requests: the mean, and the value that nine of ten exceed, beside what the student's card states for "
@@ -176,6 +191,14 @@ def fidelity_over_time(name: str, histogram: str, unit: str, axis: tuple[float, 
 
 
 def drift_over_time(name: str, histogram: str, unit: str, limit: float) -> timeseries.Panel:
+    """Return a panel with the drift of a shadow figure over time.
+
+    Args:
+        name: Name of the figure.
+        histogram: Name of the metric without its suffix.
+        unit: Grafana's name of the unit.
+        limit: The drift at which an alert fires.
+    """
     return lines_at(
         graph(
             f"{name} against the card",
@@ -191,7 +214,7 @@ def drift_over_time(name: str, histogram: str, unit: str, limit: float) -> times
 
 
 def stages(role: str) -> timeseries.Panel:
-    return stacked(
+    return stack(
         graph(
             f"{role.capitalize()}: where a request's time goes",
             "Seconds of a mean request in each stage. The stages stack up to its duration.",
@@ -203,12 +226,12 @@ def stages(role: str) -> timeseries.Panel:
 
 
 def drift(histogram: str, window: str) -> str:
-    """What shadow runs found less what the card states."""
+    """Return the PromQL for the figure of shadow runs less the figure that the model's card states."""
     return f"{mean(histogram, 'operation', SHADOWED, window)} - min by (operation) ({STATED[histogram]}{{{OF_MODEL}}})"
 
 
 def stage_seconds(role: str) -> str:
-    """Seconds that a mean request spends in each stage, so that the stages stack up to the request's duration."""
+    """Return the PromQL for the seconds that a mean request spends in each stage; stages add up to its duration."""
     stages = f"sum by (stage) (rate(kdmri_stage_duration_seconds_sum{{{of(role)}}}[{RECENT}]))"
     requests = f"sum(rate(kdmri_request_duration_seconds_count{{{of(role)}}}[{RECENT}]))"
     return f"{stages} / on () group_left () {requests}"

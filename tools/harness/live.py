@@ -1,4 +1,4 @@
-"""The service and what stands around it as processes on free ports, for the tests and for the report on operations."""
+"""The service, Prometheus and other programmes as processes on free ports, for tests and reports."""
 
 import os
 import socket
@@ -25,19 +25,19 @@ REUSE = httpx2.Limits(keepalive_expiry=2)
 
 
 def backend(threads: int) -> str:
-    """What a service would choose here: asked for once, services and benchmarks that are compared are alike."""
+    """Return the back end that a service would choose here. It is measured once, so compared services are alike."""
     return choose_fastest(load_all(models_folder()), device=torch.device("cpu"), threads=threads).backend
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+    """Return a port of 127.0.0.1 that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def answers(address: str) -> bool:
-    """Whether a GET is answered 200."""
+    """Return whether a GET is answered 200."""
     try:
         with urlopen(address, timeout=5) as response:
             return response.status == 200
@@ -46,7 +46,17 @@ def answers(address: str) -> bool:
 
 
 def until(done: Callable[[], bool], *, seconds: float, what: str, pause: float = 0.2) -> None:
-    """Try until it is done. Raises TimeoutError that says what was waited for."""
+    """Try until a condition holds.
+
+    Args:
+        done: The condition.
+        seconds: Time limit.
+        what: Description of the condition, for the error.
+        pause: Seconds between two tries.
+
+    Raises:
+        TimeoutError: The condition did not hold in time.
+    """
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
@@ -58,7 +68,17 @@ def until(done: Callable[[], bool], *, seconds: float, what: str, pause: float =
 def process(
     command: Sequence[str | Path], *, ready: Callable[[], bool], log: Path, settings: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """A program, from when it is ready. Raises RuntimeError with the end of its log where it never is."""
+    """Run a programme for as long as the context lasts, from when it is ready.
+
+    Args:
+        command: The programme and its arguments.
+        ready: Returns whether it is ready.
+        log: File for its output.
+        settings: Environment variables.
+
+    Raises:
+        RuntimeError: It never became ready; the text ends with its log.
+    """
     with log.open("wb") as sink:
         started = subprocess.Popen(command, stdout=sink, stderr=sink, env={**os.environ, **(settings or {})})
     try:
@@ -77,7 +97,7 @@ def process(
 
 @contextmanager
 def service(folder: Path, **settings: object) -> Iterator[str]:
-    """The address of `kdmri serve` with its KDMRI_* `settings`; its log is in `folder`."""
+    """Run `kdmri serve` with KDMRI_* settings, its log in a folder, and provide its address."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     environment = {f"KDMRI_{name.upper()}": str(value) for name, value in settings.items()}
@@ -88,7 +108,13 @@ def service(folder: Path, **settings: object) -> Iterator[str]:
 
 @contextmanager
 def prometheus(folder: Path, target: str, *, interval: str) -> Iterator[str]:
-    """The address of a Prometheus that scrapes the service at `target` and has this project's rules loaded."""
+    """Run a Prometheus with this project's rules, and provide its address.
+
+    Args:
+        folder: Folder for its configuration, data and log.
+        target: Address of the service to scrape.
+        interval: Time between scrapes, as Prometheus writes it.
+    """
     address = f"127.0.0.1:{free_port()}"
     config = folder / "prometheus.yml"
     config.write_text(

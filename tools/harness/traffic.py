@@ -1,4 +1,4 @@
-"""Requests as clients send them, to either role: k-space and DICOM of packages that are installed, or of real data."""
+"""Requests as clients send them, to either role, with k-space and DICOM of installed packages or of a data set."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ AIR = 0.1
 
 
 def slices_of(data: Path, anatomy: str) -> Iterator[Images]:
-    """Every slice of the test split that is not air."""
+    """Read every slice of the test split that is not air."""
     for file in sorted((data / "volumes" / "test" / anatomy).glob("*.nii.gz")):
         pixels = nifti.read(file).pixels
         for image in pixels:
@@ -30,7 +30,13 @@ def slices_of(data: Path, anatomy: str) -> Iterator[Images]:
 
 
 def kspace_file(images: Images, acceleration: float, seed: int = 0) -> bytes:
-    """fastMRI HDF5 of magnitude images undersampled: simulated k-space, one coil, no phase."""
+    """Write magnitude images as undersampled k-space in fastMRI layout: simulated, one coil, no phase.
+
+    Args:
+        images: Magnitudes.
+        acceleration: Grid lines over measured lines.
+        seed: Seed of the mask.
+    """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "scan.h5"
         fastmri.write(path, undersampled(of_images(images), acceleration, seed=seed))
@@ -39,30 +45,42 @@ def kspace_file(images: Images, acceleration: float, seed: int = 0) -> bytes:
 
 @cache
 def small_dicom() -> bytes:
-    """A 64 x 64 MR slice that pydicom's package carries."""
+    """Return a 64 x 64 MR slice that pydicom's package carries."""
     return Path(get_testdata_file("MR_small.dcm")).read_bytes()
 
 
 @cache
 def small_kspace() -> bytes:
-    """The same slice's k-space at 4x."""
+    """Return the k-space of the same slice at 4x."""
     return kspace_file(dicom.read([small_dicom()])[0].images, 4)
 
 
 def reconstruct(client: httpx2.Client, role: str, body: bytes | None = None) -> httpx2.Response:
-    """POST /reconstruct; a small slice where no file is given."""
+    """Send k-space to POST /reconstruct.
+
+    Args:
+        client: HTTP client of the service.
+        role: Role that answers.
+        body: The file; by default a small slice.
+    """
     files: Mapping[str, bytes] = {"file": body or small_kspace()}
     return client.post("/reconstruct", params={"role": role}, files=files)
 
 
 def super_resolve(client: httpx2.Client, role: str, body: bytes | None = None) -> httpx2.Response:
-    """POST /super-resolve; a small slice where no object is given."""
+    """Send DICOM to POST /super-resolve.
+
+    Args:
+        client: HTTP client of the service.
+        role: Role that answers.
+        body: The object; by default a small slice.
+    """
     headers = {"content-type": "application/dicom"}
     return client.post("/super-resolve", params={"role": role}, content=body or small_dicom(), headers=headers)
 
 
-def mixed(client: httpx2.Client) -> None:
-    """Both operations by both roles, and a file that can't be read."""
+def send_mixed(client: httpx2.Client) -> None:
+    """Send both operations to both roles, and a file that can't be read."""
     for role in ROLES:
         reconstruct(client, role).raise_for_status()
         super_resolve(client, role).raise_for_status()
@@ -70,7 +88,16 @@ def mixed(client: httpx2.Client) -> None:
 
 
 def crowd(client: httpx2.Client, size: int, body: bytes | None = None) -> list[int]:
-    """The statuses of as many requests at a time."""
+    """Send many requests at a time.
+
+    Args:
+        client: HTTP client of the service.
+        size: Number of requests.
+        body: The file to send.
+
+    Returns:
+        Their statuses.
+    """
     with ThreadPoolExecutor(size) as pool:
         sent = [pool.submit(reconstruct, client, "teacher", body) for _ in range(size)]
         return [answer.result().status_code for answer in sent]

@@ -54,27 +54,33 @@ class Client:
         self.http = http
         self.prometheus = prometheus
 
-    def shadowed(self) -> float:
-        """Shadow runs done or dropped."""
+    def shadow_runs(self) -> float:
+        """Return the number of shadow runs that were done or dropped."""
         counts = re.findall(r"^kdmri_shadow_(?:psnr_db_count|dropped_total).* (\S+)$", self._metrics(), re.MULTILINE)
         return sum(map(float, counts))
 
     def send(self, operation: str, role: str, body: bytes) -> None:
-        """One request, and its shadow run."""
-        before = self.shadowed()
+        """Send one request and wait for its shadow run.
+
+        Args:
+            operation: The operation.
+            role: Role that answers.
+            body: The file; by default a small one.
+        """
+        before = self.shadow_runs()
         post = {"reconstruct": traffic.reconstruct, "super_resolve": traffic.super_resolve}[operation]
         post(self.http, role, body).raise_for_status()
-        live.until(lambda: self.shadowed() > before, seconds=300, what="a shadow run", pause=0.1)
+        live.until(lambda: self.shadow_runs() > before, seconds=300, what="a shadow run", pause=0.1)
 
-    def seen(self) -> float:
-        """The time, once Prometheus has scraped all that was counted."""
+    def wait_until_scraped(self) -> float:
+        """Wait until Prometheus has scraped everything that was counted; returns the time."""
         asked = time.time()
         newest = 'timestamp(up{job="kdmri"})'
 
-        def scraped() -> bool:
+        def is_scraped() -> bool:
             return any(value > asked for _, value in queries.instant(self.prometheus, newest))
 
-        live.until(scraped, seconds=60, what="a scrape", pause=0.5)
+        live.until(is_scraped, seconds=60, what="a scrape", pause=0.5)
         return time.time()
 
     def _metrics(self) -> str:
@@ -82,13 +88,20 @@ class Client:
 
 
 def dicoms(data: Path) -> list[bytes]:
-    """A series of 256 x 256."""
+    """Return a DICOM series of 256 x 256."""
     return [file.read_bytes() for file in sorted((data / "dicom" / "t1_sagittal_series").glob("*.dcm"))]
 
 
 def shadow_phase(client: Client, data: Path, anatomy: str, acceleration: int) -> Phase:
-    """Every slice once, to one role in turn, and now and then an image to super-resolve."""
-    start, objects = client.seen(), dicoms(data)
+    """Send every slice once, to one role in turn, and now and then an image to super-resolve.
+
+    Args:
+        client: The client.
+        data: Folder of the data set.
+        anatomy: Name of the anatomy.
+        acceleration: Grid lines over measured lines.
+    """
+    start, objects = client.wait_until_scraped(), dicoms(data)
     number = 0
     for number, images in enumerate(traffic.slices_of(data, anatomy), start=1):
         body = traffic.kspace_file(images, acceleration, seed=number)
@@ -96,12 +109,12 @@ def shadow_phase(client: Client, data: Path, anatomy: str, acceleration: int) ->
         if number % BETWEEN == 1:
             place = number // BETWEEN
             client.send("super_resolve", traffic.ROLES[place % 2], objects[place % len(objects)])
-    return Phase(f"{anatomy} {acceleration}x", number, start, client.seen())
+    return Phase(f"{anatomy} {acceleration}x", number, start, client.wait_until_scraped())
 
 
 def benchmark_phase(client: Client, data: Path) -> Phase:
-    """The benchmark's sizes: 256 x 256 at 4x, and 256 x 256 to 512 x 512. The shadow runs each by both roles."""
-    start = client.seen()
+    """Send the benchmark's sizes: 256 x 256 at 4x, and 256 x 256 to 512 x 512. Shadow runs repeat each."""
+    start = client.wait_until_scraped()
     slices = [images for images in traffic.slices_of(data, "cardiac") if images.pixels.shape[1:] == (256, 256)]
     objects = dicoms(data)
     bodies = {
@@ -111,25 +124,25 @@ def benchmark_phase(client: Client, data: Path) -> Phase:
     for operation, count in LIKE_BENCHMARK.items():
         for number in range(count):
             client.send(operation, traffic.ROLES[number % 2], bodies[operation](number))
-    return Phase("as the benchmark", sum(LIKE_BENCHMARK.values()), start, client.seen())
+    return Phase("as the benchmark", sum(LIKE_BENCHMARK.values()), start, client.wait_until_scraped())
 
 
 def crowd(client: Client, data: Path) -> None:
-    """For a minute more requests at a time than may wait, and some that can't be read."""
+    """Send more requests at a time than may wait, for a minute, and some that can't be read."""
     body = traffic.kspace_file(next(traffic.slices_of(data, "cardiac")), 4)
     ends = time.monotonic() + 60
     while time.monotonic() < ends:
         traffic.crowd(client.http, CROWD, body)
-        traffic.mixed(client.http)
+        traffic.send_mixed(client.http)
 
 
-def benched(threads: int, backend: str) -> list[benchmark.Comparison]:
-    """What `kdmri bench` measures on this machine, with the service's threads and back end."""
+def run_benchmark(threads: int, backend: str) -> list[benchmark.Comparison]:
+    """Run `kdmri bench` with the service's threads and back end."""
     return benchmark.compare(models_folder(), threads=threads, backends=[backend])
 
 
 def main(data: Path, threads: int | None = None) -> None:
-    """Run it all and write the page and its pictures."""
+    """Run all phases and write the page and its pictures."""
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     threads = threads or cores
     backend = live.backend(threads)
@@ -140,11 +153,11 @@ def main(data: Path, threads: int | None = None) -> None:
         httpx2.Client(base_url=service, timeout=120, limits=live.REUSE) as http,
     ):
         client = Client(http, prometheus)
-        traffic.mixed(http)
+        traffic.send_mixed(http)
         # From here on each request waits for its shadow run: none is dropped while the first ones load their models.
         both = 2 * len(traffic.ROLES)
-        live.until(lambda: client.shadowed() >= both, seconds=300, what="the first shadow runs")
-        start = client.seen()
+        live.until(lambda: client.shadow_runs() >= both, seconds=300, what="the first shadow runs")
+        start = client.wait_until_scraped()
         shadow = [
             shadow_phase(client, data, anatomy, acceleration)
             for acceleration in (4, 8)
@@ -152,13 +165,13 @@ def main(data: Path, threads: int | None = None) -> None:
         ]
         like_benchmark = benchmark_phase(client, data)
         crowd(client, data)
-        run = pictures.Run(prometheus, start, client.seen(), SCRAPE)
+        run = pictures.Run(prometheus, start, client.wait_until_scraped(), SCRAPE)
         page.PICTURES.mkdir(parents=True, exist_ok=True)
         for dashboard in sorted(queries.DASHBOARDS.glob("*.json")):
             # The bursts go to the teacher, with other inputs than the student gets then: no comparison.
             end = like_benchmark.end if dashboard.stem == "teacher-against-student" else run.end
             pictures.draw(dashboard, replace(run, end=end), page.PICTURES / f"{dashboard.stem}.png")
-        figures = page.page(run, shadow, like_benchmark, benched(threads, backend))
+        figures = page.page(run, shadow, like_benchmark, run_benchmark(threads, backend))
     machine = f"{threads} of {cores} processor cores an inference, back end {backend}, load average {load:.1f} before"
     page.PAGE.write_text(page.HEAD.format(date=datetime.now(UTC).date(), machine=machine) + figures)
 

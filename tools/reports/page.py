@@ -1,4 +1,4 @@
-"""docs/reports/operations.md: the figures of a run, each with the query that gave it."""
+"""The page docs/reports/operations.md: the figures of a run, each with the query that gave it."""
 
 import json
 import re
@@ -48,7 +48,14 @@ class Phase(Protocol):
 
 
 def page(run: pictures.Run, shadow: Sequence[Phase], like_benchmark: Phase, benchmark: Sequence[Comparison]) -> str:
-    """All after the heading."""
+    """Write everything below the heading.
+
+    Args:
+        run: The Prometheus of the run, and its time range.
+        shadow: Phases with shadow runs.
+        like_benchmark: The phase with the benchmark's sizes.
+        benchmark: Figures of the benchmark.
+    """
     parts = [
         dashboards(),
         shadow_figures(run, shadow),
@@ -61,7 +68,7 @@ def page(run: pictures.Run, shadow: Sequence[Phase], like_benchmark: Phase, benc
 
 
 def dashboards() -> str:
-    """The pictures."""
+    """Write the section of pictures."""
     text = """## The dashboards
 
 Drawn by `tools/reports/pictures.py` from the dashboards' JSON and Prometheus' answers to their queries, panel by panel
@@ -72,7 +79,7 @@ teacher with larger inputs than the student gets meanwhile, and its times side b
 
 
 def shadow_figures(run: pictures.Run, phases: Sequence[Phase]) -> str:
-    """The student held against the teacher, for each anatomy and acceleration and for each acceleration."""
+    """Tabulate the student's fidelity to the teacher, by anatomy and acceleration, and by acceleration."""
     text = f"""## Student against teacher: {sum(phase.requests for phase in phases)} shadow runs of real slices
 
 One slice a request. PSNR and SSIM hold the student's image against the teacher's, not against the truth; for the truth
@@ -113,22 +120,28 @@ Asked at the end of each part, W being its length:
 
 
 def shadow_queries(window: str) -> list[tuple[str, int]]:
-    """PromQL and decimals for the columns: exact differences, for a rate would extrapolate."""
+    """Return PromQL and decimals of the columns: exact differences, because a rate would extrapolate."""
 
-    def grown(series: str) -> str:
+    def growth(series: str) -> str:
         chosen = f'{series}{{operation="reconstruct"}}'
         return f"({chosen} - {chosen} offset {window})"
 
     psnr, ssim = "kdmri_shadow_psnr_db", "kdmri_shadow_ssim"
-    asked = [(grown(f"{psnr}_count"), 0)]
+    asked = [(growth(f"{psnr}_count"), 0)]
     for histogram, decimals in ((psnr, 1), (ssim, 3)):
-        asked.append((f"{grown(f'{histogram}_sum')} / {grown(f'{histogram}_count')}", decimals))
-        asked += [(f"histogram_quantile({q}, {grown(f'{histogram}_bucket')})", decimals) for q in (0.5, 0.1)]
+        asked.append((f"{growth(f'{histogram}_sum')} / {growth(f'{histogram}_count')}", decimals))
+        asked += [(f"histogram_quantile({q}, {growth(f'{histogram}_bucket')})", decimals) for q in (0.5, 0.1)]
     return asked
 
 
 def speedups(run: pictures.Run, seen: Phase, benchmark: Sequence[Comparison]) -> str:
-    """The panel's figure beside the benchmark's."""
+    """Tabulate the panel's speed-up beside the benchmark's.
+
+    Args:
+        run: The Prometheus of the run, and its time range.
+        seen: The phase with the benchmark's sizes.
+        benchmark: Figures of the benchmark.
+    """
     cases = {"reconstruct": "1 coil, 256 x 256, 4x", "super_resolve": "256 x 256, 2x"}
     (expr,) = {q.expr for q in queries.queries() if q.panel == "Speed-up" and "$__range" in q.expr}
     window = {"$__range": f"{max(seen.end - seen.start, 4 * run.scrape_interval):.0f}s"}
@@ -171,7 +184,7 @@ answer is run again by both roles. The interval is of 95 %: pairs of turns drawn
 
 
 def shadow_cost(report: dict[str, Any]) -> str:
-    """What shadow_cost.py measured."""
+    """Write the section on the cost of shadow runs, from the figures of shadow_cost.py."""
     rows = []
     for operation, found in report["operations"].items():
         of, shadows = found["p95_ratio"], found["shadows"]
@@ -200,7 +213,7 @@ def shadow_cost(report: dict[str, Any]) -> str:
 
 
 def with_section(text: str, section: str) -> str:
-    """A page with one section replaced, or added before the rules."""
+    """Return a page with one section replaced, or added before the rules."""
     heading = section.splitlines()[0]
     parts = [part for part in re.split(r"^(?=## )", text, flags=re.MULTILINE) if not part.startswith(heading)]
     place = next((number for number, part in enumerate(parts) if part.startswith("## Rules")), len(parts))
@@ -208,7 +221,7 @@ def with_section(text: str, section: str) -> str:
 
 
 def rules(run: pictures.Run) -> str:
-    """What the rules recorded, and which alerts the run set off."""
+    """Tabulate what the rules recorded, and the alerts that the run set off."""
     declared = [
         rule
         for path in sorted(RULES.glob("*.yml"))
@@ -242,7 +255,7 @@ The states are those some minutes after the bursts, the benchmark done: a rate o
 
 
 def live_answers(run: pictures.Run) -> str:
-    """Every panel's query with its answer."""
+    """Tabulate every panel's query with its answer."""
     text = """## Every panel's query and its answer at the end of the run
 
 `$__range` is the whole run, the other variables are at *All*. A histogram's answers are cumulative counts by bucket.
@@ -263,7 +276,7 @@ def live_answers(run: pictures.Run) -> str:
 
 
 def values(found: Iterable[tuple[dict[str, str], float]]) -> str:
-    """Each series' labels and value; of a model all that matters is its name."""
+    """Format each series' labels and value; a model is shown by its name alone."""
     shown = []
     for labels, value in found:
         if "version" in labels:
@@ -279,6 +292,6 @@ def one_line(expr: str) -> str:
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; a bar inside a cell is escaped."""
+    """Format a table; a bar inside a cell is escaped."""
     lines = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, NullFormatter
 
 from tools.dashboards import queries
-from tools.reports.series import COLOURS, INK, Run, lines_of, minutes_of, named
+from tools.reports.series import COLOURS, INK, Run, fill_legend, lines_of, minutes_of
 
 FAINT, EDGE = "#6a737d", "#d8dee4"
 WIDTH, ROW, GAP = 1280, 38, 8
@@ -25,7 +25,13 @@ WIDTH, ROW, GAP = 1280, 38, 8
 
 
 def draw(dashboard: Path, run: Run, picture: Path) -> None:
-    """Write the PNG of one dashboard."""
+    """Write the picture of one dashboard.
+
+    Args:
+        dashboard: Its JSON.
+        run: The Prometheus that answers its queries, and the time range.
+        picture: The PNG file to write.
+    """
     page = json.loads(dashboard.read_text())
     panels = page["panels"]
     height = ROW * max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels) + 3 * GAP + 24
@@ -54,13 +60,19 @@ class Frame:
     """Pixels."""
 
     def inset(self, left: float, right: float, top: float, bottom: float) -> Axes:
-        """Axes with margins in pixels."""
+        """Return axes with margins in pixels."""
         wide, high = (self.wide - left - right) / self.wide, (self.high - top - bottom) / self.high
         return self.box.inset_axes((left / self.wide, bottom / self.high, wide, high))
 
 
-def shown(value: float, unit: str, decimals: int | None = None) -> str:
-    """A value with its unit, as Grafana abbreviates it."""
+def format_value(value: float, unit: str, decimals: int | None = None) -> str:
+    """Format a value with its unit, abbreviated as Grafana does.
+
+    Args:
+        value: The value.
+        unit: Grafana's name of the unit.
+        decimals: Number of decimals; by default what the value needs.
+    """
     if unit == "s":
         if value == 0 or abs(value) >= 1:
             return f"{value:.3g} s"
@@ -88,10 +100,10 @@ def _stat(frame: Frame, panel: dict[str, Any], run: Run) -> None:
     for number, (labels, value) in enumerate(found):
         passed = [step["color"] for step in _steps(panel) if step["value"] is None or value >= step["value"]]
         at = {"x": (number + 0.5) / len(found), "ha": "center", "transform": frame.box.transAxes}
-        text = shown(value, defaults["unit"], defaults.get("decimals"))
+        text = format_value(value, defaults["unit"], defaults.get("decimals"))
         frame.box.text(s=text, y=0.42, size=13, weight="bold", color=COLOURS[passed[-1]], **at)
         if len(found) > 1:
-            frame.box.text(s=named(target["legendFormat"], labels), y=0.16, size=8, color=FAINT, **at)
+            frame.box.text(s=fill_legend(target["legendFormat"], labels), y=0.16, size=8, color=FAINT, **at)
     if not found:
         frame.box.text(0.5, 0.4, "no data", ha="center", size=13, color=FAINT, transform=frame.box.transAxes)
 
@@ -132,7 +144,7 @@ def _timeseries(frame: Frame, panel: dict[str, Any], run: Run) -> None:
     axes.set_xlim(0, (run.end - run.start) / 60)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda minute, _: f"{minute:.0f} min"))
     axes.xaxis.set_major_locator(MaxNLocator(max(2, int(frame.wide // 65)), integer=True))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, defaults["unit"])))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_value(value, defaults["unit"])))
     if axes.get_yscale() == "linear":
         axes.yaxis.set_major_locator(_binary(axes) if defaults["unit"] == "bytes" else MaxNLocator(5))
     _finish(axes)
@@ -148,7 +160,7 @@ def _timeseries(frame: Frame, panel: dict[str, Any], run: Run) -> None:
 
 
 def _binary(axes: Axes) -> MultipleLocator:
-    """Powers of two apart, at most five to the axis."""
+    """Set ticks at powers of two, at most five to the axis."""
     low, high = axes.get_ylim()
     return MultipleLocator(2 ** math.ceil(math.log2((high - low) / 5)))
 

@@ -1,4 +1,4 @@
-"""The series of a panel's queries, as Prometheus answers them and as the panel's JSON has them drawn."""
+"""The series of a panel's queries, from Prometheus, with the colours and styles of the panel's JSON."""
 
 import re
 from dataclasses import dataclass
@@ -37,21 +37,21 @@ class Run:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What Grafana would fill in for this range."""
+        """Values of Grafana's variables for this time range."""
         # As Grafana: at least four scrapes, so that a rate has two samples even where one is missed.
         rate = max(60, 4 * self.scrape_interval)
         ranges = {"$__rate_interval": f"{rate:.0f}s", "$__range": f"{self.end - self.start:.0f}s"}
         return queries.VARIABLES | ranges
 
 
-def named(legend: str, labels: dict[str, str]) -> str:
-    """The legend with a series' labels filled in."""
+def fill_legend(legend: str, labels: dict[str, str]) -> str:
+    """Return the legend with a series' labels filled in."""
     return re.sub(r"\{\{(\w+)\}\}", lambda label: labels.get(label[1], ""), legend).strip()
 
 
 @dataclass(frozen=True)
 class Line:
-    """A series as it is drawn."""
+    """A series with its colour and style."""
 
     label: str
     values: np.ndarray
@@ -61,7 +61,7 @@ class Line:
 
 
 def lines_of(panel: dict[str, Any], run: Run) -> list[Line]:
-    """Every series of a panel's queries."""
+    """Query every series of a panel."""
     found: list[tuple[str, np.ndarray]] = []
     for target in panel["targets"]:
         answers = queries.over_time(
@@ -71,16 +71,16 @@ def lines_of(panel: dict[str, Any], run: Run) -> list[Line]:
             values = np.full(len(minutes_of(run)), np.nan)
             for time, value in points:
                 values[round((time - run.start) / STEP)] = value
-            found.append((named(target["legendFormat"], labels), values))
-    return styled(panel, found)
+            found.append((fill_legend(target["legendFormat"], labels), values))
+    return apply_overrides(panel, found)
 
 
-def styled(panel: dict[str, Any], found: list[tuple[str, np.ndarray]]) -> list[Line]:
-    """Series as the panel's overrides have them."""
+def apply_overrides(panel: dict[str, Any], found: list[tuple[str, np.ndarray]]) -> list[Line]:
+    """Apply the panel's overrides to its series."""
     lines: list[Line] = []
     shades: dict[str, int] = {}
     for number, (label, values) in enumerate(found):
-        wanted = _overridden(panel, label)
+        wanted = _overrides_of(panel, label)
         style = STYLES.get(wanted.get("custom.lineStyle", {}).get("fill"), "-")
         colour = wanted.get("color", {"mode": "palette"})
         drawn: str | tuple[float, ...] = PALETTE[number % len(PALETTE)]
@@ -94,18 +94,18 @@ def styled(panel: dict[str, Any], found: list[tuple[str, np.ndarray]]) -> list[L
     return lines
 
 
-def _overridden(panel: dict[str, Any], label: str) -> dict[str, Any]:
+def _overrides_of(panel: dict[str, Any], label: str) -> dict[str, Any]:
     overrides = panel["fieldConfig"].get("overrides", [])
     matching = (one for one in overrides if re.search(one["matcher"]["options"].strip("/"), label))
     return {change["id"]: change["value"] for one in matching for change in one["properties"]}
 
 
 def _lighter(colour: str, times: int) -> tuple[float, ...]:
-    """Further from the colour for each series that has it already."""
+    """Return a lighter shade for each further series of one colour."""
     share = 0.6**times
     return tuple(share * part + (1 - share) * 0.9 for part in to_rgb(colour))
 
 
 def minutes_of(run: Run) -> np.ndarray:
-    """Since the beginning, one every STEP."""
+    """Return times from the beginning of the run, one every STEP."""
     return np.arange(0, run.end - run.start + 1, STEP) / 60

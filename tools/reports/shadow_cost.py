@@ -45,7 +45,7 @@ class Arm:
         self.sent = 0
 
     async def latency(self, request: dict[str, Any], delay: float = 0) -> float:
-        """Seconds that a request takes which is sent after `delay`."""
+        """Send a request after `delay` seconds and return the seconds until its answer."""
         await asyncio.sleep(delay)
         started = time.perf_counter()
         (await self.http.post(**request)).raise_for_status()
@@ -53,19 +53,19 @@ class Arm:
         return time.perf_counter() - started
 
     async def turn(self, request: dict[str, Any], arrivals: np.ndarray) -> list[float]:
-        """Latencies of requests at these times; over when their shadow runs are."""
+        """Send requests at given times and return their latencies, once all their shadow runs are over."""
         found = list(await asyncio.gather(*(self.latency(request, at) for at in arrivals)))
-        await self.settled()
+        await self.wait_for_shadow_runs()
         return found
 
-    async def settled(self) -> None:
-        """Until every request's shadow run is done or dropped. Raises TimeoutError."""
+    async def wait_for_shadow_runs(self) -> None:
+        """Wait until every request's shadow run is done or dropped. Raises TimeoutError."""
         async with asyncio.timeout(600):
             while sum((await self.shadows()).values()) < self.rate * self.sent:
                 await asyncio.sleep(0.1)
 
     async def shadows(self) -> dict[str, int]:
-        """Shadow runs so far."""
+        """Return the number of shadow runs so far."""
         text = (await self.http.get("/metrics")).text
         names = {"compared": "kdmri_shadow_psnr_db_count", "dropped": "kdmri_shadow_dropped_total"}
         return {
@@ -74,13 +74,19 @@ class Arm:
         }
 
 
-async def measured(arms: dict[str, Arm], request: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Figures of one operation, from as many pairs of turns as fit."""
+async def measure_operation(arms: dict[str, Arm], request: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Measure one operation in as many pairs of turns as fit a time.
+
+    Args:
+        arms: The services, without and with shadow runs.
+        request: Sends the request.
+        seconds: Time limit.
+    """
     rng = np.random.default_rng(SEED)
     for arm in arms.values():
         for _ in range(3):
             await arm.latency(request)
-        await arm.settled()
+        await arm.wait_for_shadow_runs()
     alone = float(np.median([await arms["off"].latency(request) for _ in range(15)]))
     before = await arms["on"].shadows()
     turns: dict[str, list[list[float]]] = {name: [] for name in arms}
@@ -100,13 +106,19 @@ async def measured(arms: dict[str, Arm], request: dict[str, Any], seconds: float
 
 
 def latencies(turns: np.ndarray) -> dict[str, float]:
-    """Milliseconds."""
+    """Return all latencies of some turns, in milliseconds."""
     p50, p95 = np.percentile(1000 * turns, [50, 95])
     return {"p50_ms": float(p50), "p95_ms": float(p95), "mean_ms": float(1000 * turns.mean())}
 
 
 def ratio(on: np.ndarray, off: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
-    """95th percentile on over off, with a 95% interval: pairs of turns drawn again, the same of both."""
+    """Compute the 95th percentile with shadow runs over that without, with a 95% interval.
+
+    Args:
+        on: Turns with shadow runs.
+        off: Turns without.
+        rng: Draws pairs of turns anew, the same of both.
+    """
     drawn = rng.integers(len(on), size=(DRAWS, len(on)))
     p95 = partial(np.percentile, q=95)
     ratios = [p95(on[pairs]) / p95(off[pairs]) for pairs in drawn]
@@ -115,7 +127,7 @@ def ratio(on: np.ndarray, off: np.ndarray, rng: np.random.Generator) -> dict[str
 
 
 def requests(data: Path) -> dict[str, dict[str, Any]]:
-    """One real slice of 256 x 256 at 4x, and one small DICOM object."""
+    """Return the requests: one real slice of 256 x 256 at 4x, and one small DICOM object."""
     images = next(i for i in traffic.slices_of(data, "cardiac") if i.pixels.shape[1:] == (256, 256))
     kinds = {"hdf5": {"content-type": "application/x-hdf5"}, "dicom": {"content-type": "application/dicom"}}
     return {
@@ -125,7 +137,7 @@ def requests(data: Path) -> dict[str, dict[str, Any]]:
 
 
 async def main(data: Path, minutes: float) -> None:
-    """Measure, and write what was found."""
+    """Measure both operations and write the figures."""
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     backend, wanted = live.backend(cores), requests(data)
     async with AsyncExitStack() as stack:
@@ -137,7 +149,7 @@ async def main(data: Path, minutes: float) -> None:
             client = httpx2.AsyncClient(base_url=address, timeout=120, limits=live.REUSE)
             arms[name] = Arm(await stack.enter_async_context(client), rate)
         share = 60 * minutes / len(wanted)
-        found = {operation: await measured(arms, request, share) for operation, request in wanted.items()}
+        found = {operation: await measure_operation(arms, request, share) for operation, request in wanted.items()}
     report = {
         "date": str(datetime.now(UTC).date()),
         "cores": cores,
