@@ -21,8 +21,10 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
+from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import fastmri
 from kdmri.phantoms import phantom, scan
+from tests.formats.kspace.mrd_files import MrdFile
 
 HDF5, DICOM, ZIP, PNG, JSON = (
     "application/x-hdf5",
@@ -36,6 +38,8 @@ SAMPLES = 64
 VOLATILE = ("date", "x-request-id", "content-length")
 MADE_ANEW = re.compile(r"UID$|Date$|Time$|DateTime$|^PixelData$|^ContributingEquipmentSequence$|^SourceImageSequence$")
 """Keywords of DICOM elements whose values differ from answer to answer, or are compared as arrays."""
+MAX_UPLOAD_MB = 8
+"""Limit of the service that the record was made with, so that a body above it is small."""
 SPEED = re.compile(r"milli|seconds|speedup")
 
 
@@ -79,6 +83,15 @@ def calls() -> Iterator[tuple[str, Call]]:
         yield name, Call("/super-resolve", content, DICOM)
     yield "form of two", Call("/super-resolve", parts=(small, copy_of(small)))
     yield "zip of two", Call("/super-resolve", zipped(small, copy_of(small)), ZIP)
+    mrd = ismrmrd(scan(phantom(96, 80), coils=2, acceleration=4))
+    yield "ISMRMRD", Call("/reconstruct?contrast=0&repetition=0", mrd, HDF5)
+    yield "ISMRMRD as DICOM", Call("/reconstruct", mrd, HDF5, DICOM)
+    yield "no such repetition", Call("/reconstruct?repetition=1", mrd, HDF5)
+    related = 'multipart/related; type="application/dicom"; boundary=parts'
+    yield "multipart/related, zip", Call("/super-resolve", enclosed(small, copy_of(small)), related, ZIP)
+    yield "multipart/related without an end", Call("/super-resolve", enclosed(small)[:-9], related)
+    yield "over the limit", Call("/reconstruct", bytes(MAX_UPLOAD_MB * 2**20 + 1), HDF5)
+    yield "head of a path that is read", Call("/livez", method="HEAD")
     yield "no such role", Call("/reconstruct?role=expert", one, HDF5)
     yield "no such model", Call("/reconstruct?model=none", one, HDF5)
     yield "no such scale", Call("/super-resolve?scale=3", small, DICOM)
@@ -116,6 +129,18 @@ def copy_of(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def ismrmrd(measured: KSpace) -> bytes:
+    """Return a scan in ISMRMRD layout."""
+    with TemporaryDirectory() as folder:
+        return MrdFile.of(measured).save(Path(folder) / "scan.h5").read_bytes()
+
+
+def enclosed(*contents: bytes) -> bytes:
+    """Return a multipart/related body of DICOM objects; its boundary is `parts`."""
+    head = b"--parts\r\nContent-Type: application/dicom\r\n\r\n"
+    return b"".join(head + content + b"\r\n" for content in contents) + b"--parts--"
+
+
 def zipped(*contents: bytes) -> bytes:
     """Return a zip of files."""
     buffer = io.BytesIO()
@@ -140,8 +165,11 @@ def summary(answer: httpx2.Response) -> dict[str, object]:
     if "server-timing" in headers:
         headers["server-timing"] = re.sub(r"dur=[\d.]+", "dur", headers["server-timing"])
     headers["content-type"] = re.sub(r"boundary=\w+", "boundary", headers["content-type"])
-    reader = next((read for kind, read in READERS.items() if headers["content-type"].startswith(kind)), None)
-    return {"status": answer.status_code, "headers": headers, "content": reader and reader(answer.content)}
+    # An answer without a body (HEAD, or 405 to it) still names the type that a body would have.
+    reader = answer.content and next(
+        (read for kind, read in READERS.items() if headers["content-type"].startswith(kind)), None
+    )
+    return {"status": answer.status_code, "headers": headers, "content": reader(answer.content) if reader else None}
 
 
 def _json(content: bytes) -> object:
@@ -158,7 +186,7 @@ def _hdf5(content: bytes) -> object:
     with h5py.File(io.BytesIO(content)) as file:
         found: dict[str, object] = {"": _attributes(file)}
         for name, dataset in file.items():
-            found[name] = [_attributes(dataset), _array(dataset[()])]
+            found[name] = [_attributes(dataset), summary_of_array(dataset[()])]
         return found
 
 
@@ -170,19 +198,20 @@ def _attributes(place: h5py.Group | h5py.Dataset) -> object:
     return _without_speed(attributes)
 
 
-def _array(array: ndarray) -> object:
+def summary_of_array(array: ndarray) -> object:
+    """Return type, shape and evenly spaced values of an array."""
     flat = array.astype(float).ravel()
     chosen = flat[np.linspace(0, flat.size - 1, SAMPLES).astype(int)]
     return {"type": array.dtype.name, "shape": list(array.shape), "values": [float(f"{value:.6g}") for value in chosen]}
 
 
 def _png(content: bytes) -> object:
-    return _array(np.asarray(Image.open(io.BytesIO(content))))
+    return summary_of_array(np.asarray(Image.open(io.BytesIO(content))))
 
 
 def _dicom(content: bytes) -> object:
     dataset = pydicom.dcmread(io.BytesIO(content))
-    return [_elements(dataset), _array(dataset.pixel_array)]
+    return [_elements(dataset), summary_of_array(dataset.pixel_array)]
 
 
 def _elements(dataset: Dataset) -> dict[str, str]:
