@@ -12,6 +12,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 from pydicom.tag import BaseTag
+from pydicom.valuerep import PersonName
 
 from kdmri.errors import UnreadableDicom
 from kdmri.formats.dicom.attributes import printable
@@ -23,6 +24,9 @@ FORBIDDEN_GROUPS = (0x0000, 0x0002, 0xFFFE)
 """Groups of messages, of file meta information and of delimiters: never part of a data set (PS3.5 7.1)."""
 TEXT = {"SH", "LO", "ST", "LT", "UC", "UT", "PN"}
 """VRs whose bytes depend on SpecificCharacterSet."""
+UNTYPED = {"UN", "OB", "OW", "OB or OW", "US or SS", "US or OW", "US or SS or OW"}
+"""VRs of the dictionary that leave the choice to the writer."""
+PIXEL_DATA = 0x7FE00010
 DECIMAL, INTEGER = {"DS", "FL", "FD"}, {"IS", "US", "SS", "UL", "SL"}
 NEEDED = {
     "Rows",
@@ -90,27 +94,41 @@ def _repair(dataset: Dataset, depth: int) -> Iterator[str]:
 
 
 def _interpret(dataset: Dataset, tag: BaseTag) -> DataElement:
-    """Return an element in the VR of the dictionary, after a trial that it can be written."""
-    element = dataset[tag]
+    """Return an element in the VR of the dictionary, after a trial that it can be written.
+
+    Raises:
+        Exception: of many types, for a value that has no place in that VR.
+    """
     vr = _dictionary_vr(tag)
-    if vr in DECIMAL | INTEGER and element.VR != "SQ" and not element.is_empty:
-        values = several(element.value)
-        if vr != element.VR or any(isinstance(value, str) for value in values):
-            numbers = [to_float(value) for value in values]
-            if vr in INTEGER and any(number != int(number) for number in numbers):
-                raise ValueError("a fraction where an integer must be")
-            texts = [f"{number:.10g}" for number in numbers] if vr == "DS" else numbers
-            values = [int(number) for number in numbers] if vr in INTEGER else texts
-            dataset.add_new(tag, vr, values if len(values) > 1 else values[0])
-            element = dataset[tag]
-    elif vr in TEXT and element.VR in TEXT and vr != element.VR:
-        dataset.add_new(tag, vr, element.value)
-        element = dataset[tag]
-    if element.VR != "SQ" and tag != 0x7FE00010:
+    element = dataset[tag]
+    if vr in DECIMAL | INTEGER and not element.is_empty:
+        _write_numbers(dataset, element, vr)
+    elif vr and vr not in UNTYPED and vr != element.VR:
+        if element.is_empty:
+            dataset.add_new(tag, vr, [] if vr == "SQ" else None)
+        elif vr != "SQ" and all(isinstance(value, str | PersonName) for value in several(element.value)):
+            dataset.add_new(tag, vr, element.value)
+        else:
+            raise ValueError("a value of another kind")
+    element = dataset[tag]
+    if element.VR != "SQ" and tag != PIXEL_DATA:
         trial = DicomBytesIO()
         trial.is_little_endian, trial.is_implicit_VR = True, False
         write_data_element(trial, element)
     return element
+
+
+def _write_numbers(dataset: Dataset, element: DataElement, vr: str) -> None:
+    """Write the numbers of an element in the VR of the dictionary, unless they are already."""
+    values = several(element.value)
+    numbers = [to_float(value) for value in values]
+    if vr in INTEGER and any(number != int(number) for number in numbers):
+        raise ValueError("a fraction where an integer must be")
+    if vr == element.VR and not any(isinstance(value, str) for value in values):
+        return
+    texts = [f"{number:.10g}" for number in numbers] if vr == "DS" else numbers
+    values = [int(number) for number in numbers] if vr in INTEGER else texts
+    dataset.add_new(element.tag, vr, values if len(values) > 1 else values[0])
 
 
 def _dictionary_vr(tag: BaseTag) -> str:

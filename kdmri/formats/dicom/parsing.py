@@ -27,7 +27,7 @@ def looks_like_dicom(head: bytes) -> bool:
     return len(head) >= 8 and (little or big)
 
 
-def parse(content: bytes, max_bytes: int) -> tuple[Dataset, list[str]]:
+def parse(content: bytes, max_bytes: int) -> tuple[Dataset, list[str], int]:
     """Parse one file, with or without preamble and file meta information.
 
     Args:
@@ -35,7 +35,7 @@ def parse(content: bytes, max_bytes: int) -> tuple[Dataset, list[str]]:
         max_bytes: bound on a data set that is deflated as a whole.
 
     Returns:
-        The data set, and notes about what was left out of it or assumed.
+        The data set, notes about what was left out of it or assumed, and the bytes that it took unpacked.
 
     Raises:
         UnreadableDicom: the content is not DICOM, or damaged.
@@ -52,7 +52,7 @@ def parse(content: bytes, max_bytes: int) -> tuple[Dataset, list[str]]:
         notes = _complete(dataset)
         if left_out := sorted(set(repair(dataset))):
             notes.append(f"Header elements that can't be read were left out: {', '.join(left_out)}.")
-        return dataset, notes
+        return dataset, notes, len(content)
     except KdmriError:
         raise
     except Exception as error:  # pydicom raises anything at all on damaged bytes

@@ -142,7 +142,8 @@ def _cells(dataset: Dataset, width: int) -> Integer[ndarray, "frame row column"]
         raise
     except Exception as error:  # Each decoder plugin has its own exceptions.
         raise UnreadableDicom(f"expected pixel data in {syntax.name}, got bytes that do not decode") from error
-    return cells.reshape(shape)
+    # Some writers leave more behind the last frame than the one byte of padding that the standard allows.
+    return cells.reshape(-1)[: math.prod(shape)].reshape(shape)
 
 
 def _check_frames(dataset: Dataset, shape: tuple[int, int, int]) -> None:

@@ -125,12 +125,11 @@ class _Upload:
             self.skipped.append(Unsuitable("a DICOM file", "something else"))
             return
         try:
-            dataset, notes = parse(content, self.bytes_left)
+            dataset, notes, size = parse(content, self.bytes_left)
         except UnreadableDicom as error:
             raise UnreadableDicom(f"{error}; it is object {self.total} of the upload") from error
-        if "TransferSyntaxUID" in dataset.file_meta and dataset.get("PixelData") is not None:
-            # A deflated data set unpacks to more than its file: the sum over an upload is bounded, not each alone.
-            self.bytes_left -= max(0, len(dataset.PixelData) - len(content))
+        # A deflated data set unpacks to more than its file: the sum over an upload is bounded, not each alone.
+        self.bytes_left -= max(0, size - len(content))
         with _naming(dataset):
             reason = unsuitable(dataset)
         if reason is None:
