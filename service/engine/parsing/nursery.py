@@ -14,8 +14,6 @@ import socket
 import sys
 from contextlib import suppress
 
-from kdmri_service.engine.parsing import sandbox
-
 PACKAGES = (
     "kdmri.formats",
     "kdmri.operations",
@@ -43,7 +41,8 @@ WORD = 64
 
 def main(descriptor: int, memory: int, answer: int) -> None:
     """Serve the service until it closes the connection, or ends."""
-    sandbox.end_with_parent(os.getppid())
+    # It ends with the service because its connection closes. The kernel's parent-death signal would not do: it follows
+    # the thread that started this process, and a thread of a pool may end long before the service.
     # An interrupt at the terminal reaches every process of the group; the service decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

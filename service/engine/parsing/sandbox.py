@@ -15,7 +15,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 4, 22, 38
 SECCOMP_MODE_FILTER = 2
 LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF = 444, 446
 LANDLOCK_CREATE_RULESET_VERSION = 1
@@ -94,17 +94,6 @@ def confine(*, memory: int, answer: int, descriptors: int = 64) -> Confinement:
         return Confinement(landlock=0, seccomp=False)
     landlock = _restrict_files(libc)
     return Confinement(landlock=landlock, seccomp=_filter_system_calls(libc))
-
-
-def end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends.
-
-    Args:
-        parent: The process id that the parent had before this process was started: it may have ended meanwhile.
-    """
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def mapped_bytes() -> int:

@@ -13,7 +13,8 @@ from io import BufferedReader, RawIOBase
 from typing import cast
 
 from kdmri_service.engine.parsing.messages import BrokenMessage, Json, Message, receive, send
-from kdmri_service.engine.parsing.sandbox import confine, end_with_parent
+from kdmri_service.engine.parsing.sandbox import confine
+from kdmri_service.processes import end_with_parent
 
 from kdmri.errors import InvalidRequest, KdmriError, UnreadableInput, UnsupportedInput
 from kdmri.operations import OPERATIONS, Operation
