@@ -1,4 +1,4 @@
-"""NIfTI-1 volumes with axes (row, column, slice); its world is RAS where DICOM's, and `Geometry`'s, is LPS."""
+"""NIfTI-1 volumes with axes (row, column, slice), in RAS coordinates; DICOM and `Geometry` use LPS."""
 
 import gzip
 import zlib
@@ -24,9 +24,11 @@ ALIGNED = 1e-3
 
 
 def read(source: Path) -> Images:
-    """The magnitude volume of a .nii or .nii.gz file; geometry None where its axes aren't at right angles.
+    """Read the magnitude volume of a .nii or .nii.gz file; geometry is None where its axes are not at right angles.
 
-    Raises UnreadableInput for what is not NIfTI or is damaged, UnsupportedInput for complex, colour or 4-D data.
+    Raises:
+        UnreadableInput: the file is not NIfTI, or damaged.
+        UnsupportedInput: the data are complex, in colour or 4-D.
     """
     try:
         image = nib.load(source)
@@ -46,10 +48,12 @@ def read(source: Path) -> Images:
 
 
 def to_bytes(images: Images) -> bytes:
-    """A .nii.gz file, float32. Without geometry voxels are 1 mm and the affine is the identity.
+    """Write a .nii.gz file in float32, with the slices in the order of their positions.
 
-    Slices are put in the order of their positions. Raises UnsupportedInput where they are not evenly spaced, which
-    NIfTI can't say.
+    Without geometry voxels are 1 mm wide and the affine is the identity.
+
+    Raises:
+        UnsupportedInput: slices are not evenly spaced, which NIfTI can not state.
     """
     order, affine = _affine(images.geometry) if images.geometry else (slice(None), np.eye(4))
     image = nib.Nifti1Image(np.moveaxis(images.pixels[order], 0, 2).astype(np.float32, copy=False), affine)
@@ -75,7 +79,7 @@ def _geometry(affine: Float64[ndarray, "4 4"], slices: int) -> Geometry | None:
 
 
 def _affine(geometry: Geometry) -> tuple[ndarray, Float64[ndarray, "4 4"]]:
-    """The order of slices that makes their positions even, and the affine of (row, column, slice) in that order."""
+    """Return the order of slices that makes their positions even, and the affine of (row, column, slice) in it."""
     along_row, along_column = geometry.orientation
     normal = np.cross(along_row, along_column)
     order = np.arange(len(geometry.positions))

@@ -17,9 +17,9 @@ WHITE = 255
 
 
 def to_bytes(images: Images, headers: Sequence[Dataset] = ()) -> bytes:
-    """One slice as it is, several as a montage in reading order, about as wide as high.
+    """Write one slice as it is, or several as a montage in reading order, about as wide as high.
 
-    One window for all: that of the DICOM `headers` they were made from, or robust percentiles of the pixels.
+    All slices have one window: that of the DICOM `headers` they were made from, or robust percentiles of the pixels.
     """
     file = io.BytesIO()
     Image.fromarray(_montage(_windowed(images.pixels, headers))).save(file, "PNG")
@@ -29,7 +29,7 @@ def to_bytes(images: Images, headers: Sequence[Dataset] = ()) -> bytes:
 def _windowed(
     pixels: Float32[ndarray, "slice row column"], headers: Sequence[Dataset]
 ) -> UInt8[ndarray, "slice row column"]:
-    """Grey levels between the limits of the window. Without contrast, all black; NaN is black."""
+    """Return grey levels between the limits of the window. An image without contrast is black, and so is NaN."""
     pixels = np.nan_to_num(pixels)
     low, high = limits([pixels], headers)
     # A flat or nearly empty image has no percentiles apart: then its extremes are the window.

@@ -43,14 +43,14 @@ COMPONENTS = {
     "I": "imaginary",
     "IMAGINARY": "imaginary",
 }
-"""From value 3 of ImageType or FrameType on: PS3.3 C.8.3.1.1.1, and what Siemens and Philips write there."""
+"""Terms of ImageType or FrameType, value 3 and later: PS3.3 C.8.3.1.1.1, and those of Siemens and Philips."""
 GE_COMPONENTS = {1: "phase", 2: "real", 3: "imaginary"}
 """(0043,xx2F) of GEMS_PARM_01: GE says it nowhere else."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """Where a frame lies in the patient (LPS, mm); the fields are those of `geometry.Geometry`, for one slice."""
+    """Position of one frame in the patient (LPS, mm), with the fields of `geometry.Geometry`."""
 
     position: Float64[ndarray, " 3"]
     orientation: Float64[ndarray, "2 3"]
@@ -59,17 +59,17 @@ class Plane:
 
 
 def is_enhanced(header: Dataset) -> bool:
-    """Whether it is a multi-frame object with functional groups."""
+    """True for a multi-frame object with functional groups."""
     return header.get("SOPClassUID") in ENHANCED
 
 
 def frame_count(header: Dataset) -> int:
-    """Number of frames: 1 in classic MR."""
+    """Return the number of frames: 1 in classic MR."""
     return int(header.get("NumberOfFrames") or 1)
 
 
 def frame_value(header: Dataset, keyword: str, frame: int) -> Any:
-    """An attribute of one frame (from 0): its own, else shared by all frames, else of the whole object; or None."""
+    """Return an attribute of one frame (from 0): its own, else that of all frames, else the object's; or None."""
     for groups, item in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
         macro = header[groups][item].get(MACROS[keyword]) if header.get(groups) else None
         if macro and macro[0].get(keyword) is not None:
@@ -78,12 +78,12 @@ def frame_value(header: Dataset, keyword: str, frame: int) -> Any:
 
 
 def image_type(header: Dataset, frame: int) -> list[str]:
-    """FrameType or ImageType: ORIGINAL or DERIVED, PRIMARY or SECONDARY, and what the maker adds."""
+    """Return FrameType or ImageType: ORIGINAL or DERIVED, PRIMARY or SECONDARY, and what the maker adds."""
     return several(frame_value(header, "FrameType", frame) or header.get("ImageType"))
 
 
 def component(header: Dataset, frame: int) -> str:
-    """Which part of the complex image a frame shows: 'magnitude', or what it is instead."""
+    """Return the part of the complex image that a frame shows: 'magnitude', 'phase' and so on."""
     named = frame_value(header, "ComplexImageComponent", frame)
     if named in ("PHASE", "REAL", "IMAGINARY"):
         return str(named).lower()
@@ -97,9 +97,10 @@ def component(header: Dataset, frame: int) -> str:
 
 
 def plane(header: Dataset, frame: int) -> Plane | None:
-    """Position, orientation and spacing of a frame; None where one is absent or zero.
+    """Return position, orientation and spacing of a frame; None where one is absent or zero.
 
-    Raises UnreadableDicom where one is not of the right count of finite numbers.
+    Raises:
+        UnreadableDicom: one of them is not the right count of finite numbers.
     """
     position = numbers(header, "ImagePositionPatient", frame, 3)
     cosines = numbers(header, "ImageOrientationPatient", frame, 6)

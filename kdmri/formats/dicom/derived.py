@@ -10,7 +10,6 @@ from highdicom.sr import CodedConcept
 from jaxtyping import Bool, Float32, Float64, Int16
 from numpy import ndarray
 from pydicom import Dataset, uid
-from pydicom.datadict import keyword_for_tag
 from pydicom.sr.codedict import codes
 
 from kdmri import __version__
@@ -22,36 +21,12 @@ from kdmri.formats.dicom.numbers import decimals, several
 from kdmri.formats.dicom.objects import Provenance, identify, with_suffix, write_pixels
 from kdmri.formats.dicom.quantities import carry_scale_slope, real_world_mappings, rescale_type
 from kdmri.formats.dicom.reader import DicomSeries
+from kdmri.formats.dicom.stale import drop_stale
 from kdmri.formats.dicom.stored_values import stored_values
 from kdmri.formats.dicom.windows import window
 
 DESCRIPTION = "AI {scale}x kdmri"
 """Suffix of the series description. It does not say SR: in a PACS that is a structured report."""
-STALE = (
-    "IconImageSequence",
-    "PixelPaddingValue",
-    "PixelPaddingRangeLimit",
-    "SmallestPixelValueInSeries",
-    "LargestPixelValueInSeries",
-    "RealWorldValueMappingSequence",
-    "VOILUTSequence",
-    "VOILUTFunction",
-    "WindowCenterWidthExplanation",
-    "DigitalSignaturesSequence",
-    "MACParametersSequence",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
-    "DataSetTrailingPadding",
-)
-"""Attributes that hold for the source's stored values or bytes only. Overlays, curves and private elements go too."""
-
-SAFE_PRIVATE = (
-    (0x0019, "SIEMENS MR HEADER", (0x0C, 0x0D, 0x0E, 0x27)),
-    (0x0043, "GEMS_PARM_01", (0x39,)),
-    (0x2001, "Philips Imaging DD 001", (0x03, 0x04)),
-)
-"""b-values and gradient directions, from PS3.15 table E.3.10-1: without them a diffusion series is worth nothing."""
-
 LOSSY = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless)
 
 
@@ -172,7 +147,7 @@ def _derived_object(part: _Part, scale: int, provenance: Provenance, used: Count
     """Return a copy of the source's attributes about the new pixels; `used` counts the UIDs of the new series."""
     header = part.header
     dataset = copy.deepcopy(header)
-    _drop_stale(dataset)
+    drop_stale(dataset)
     names = (provenance.series_uid, str(header.SOPInstanceUID), *map(str, part.numbers), part.digest)
     instance_uid = derived_uid(*names)
     used[instance_uid] += 1
@@ -218,38 +193,6 @@ def _describe_classic(dataset: Dataset, part: _Part, scale: int, provenance: Pro
     carry_scale_slope(part.header, dataset, slope)
     if mappings := real_world_mappings(part.header, 0, slope):
         dataset.RealWorldValueMappingSequence = mappings
-
-
-def _drop_stale(dataset: Dataset) -> None:
-    """Drop what holds for the old pixels only; see `STALE` and `SAFE_PRIVATE`."""
-    safe = [
-        (group, creator, offset, dataset.private_block(group, creator)[offset])
-        for group, creator, offsets in SAFE_PRIVATE
-        if creator in dataset.private_creators(group)
-        for offset in offsets
-        if offset in dataset.private_block(group, creator)
-    ]
-    _drop_private(dataset)
-    for group, creator, offset, element in safe:
-        dataset.private_block(group, creator, create=True).add_new(offset, element.VR, element.value)
-    for tag in list(dataset.keys()):
-        is_overlay_or_curve = tag.group >> 8 in (0x50, 0x60)
-        if is_overlay_or_curve or keyword_for_tag(tag) in STALE:
-            del dataset[tag]
-
-
-def _drop_private(dataset: Dataset) -> None:
-    """Drop private elements at every depth.
-
-    pydicom's `remove_private_tags` decodes every text on its way, and text whose bytes do not fit the character set
-    would then be written with replacement characters.
-    """
-    for tag in list(dataset.keys()):
-        if tag.is_private:
-            del dataset[tag]
-        elif dataset.get_item(tag).VR == "SQ":
-            for item in dataset[tag].value or ():
-                _drop_private(item)
 
 
 # --- sequences ---

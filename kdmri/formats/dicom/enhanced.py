@@ -39,7 +39,7 @@ ACQUIRED_ONLY = (
     "BulkMotionCompensationTechnique",
     "BulkMotionSignalSource",
 )
-"""Of the MR Pulse Sequence and motion modules: ORIGINAL images only have them (C.8.13.4, by dciodvfy)."""
+"""Attributes of the MR Pulse Sequence and motion modules that only ORIGINAL images have (C.8.13.4, dciodvfy)."""
 
 CONCATENATION = (
     "ConcatenationUID",
@@ -111,7 +111,7 @@ def _refine(groups: Dataset, scale: int) -> None:
 
 
 def _summarise_types(dataset: Dataset, groups: Sequence[Dataset]) -> None:
-    """The object's types from its frames': the value that they share, or MIXED (C.8.16.1)."""
+    """Write the object's types: the value that its frames share, or MIXED (C.8.16.1)."""
     types = [group.MRImageFrameTypeSequence[0] for group in groups if group.get("MRImageFrameTypeSequence")]
     values = zip(*(item.FrameType for item in types), strict=False)
     dataset.ImageType = (

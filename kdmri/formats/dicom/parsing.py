@@ -19,7 +19,7 @@ HEAD = 132
 
 
 def looks_like_dicom(head: bytes) -> bool:
-    """Whether a file with these first 132 bytes (or more) is DICOM: by its prefix or, without one, by its first tag."""
+    """True if a file that begins with these 132 bytes is DICOM: by its prefix or, without one, by its first tag."""
     if head[128:132] == b"DICM":
         return True
     little = head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00"

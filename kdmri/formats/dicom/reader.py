@@ -1,9 +1,7 @@
 """MR DICOM to magnitude images: classic and Enhanced MR, in every transfer syntax that pydicom decodes."""
 
 import copy
-import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -15,13 +13,13 @@ from pydicom import Dataset
 
 from kdmri.data.geometry import Geometry
 from kdmri.data.images import Images
-from kdmri.errors import KdmriError, UnreadableDicom, UnsupportedInput
-from kdmri.formats.dicom import archive
-from kdmri.formats.dicom.attributes import Plane, frame_count, is_enhanced, plane, printable
+from kdmri.errors import UnsupportedInput
+from kdmri.formats.dicom.attributes import Plane, frame_count, is_enhanced, plane
 from kdmri.formats.dicom.leniency import lenient_pydicom
-from kdmri.formats.dicom.parsing import HEAD, looks_like_dicom, parse
+from kdmri.formats.dicom.parsing import looks_like_dicom
 from kdmri.formats.dicom.pixels import decode_pixels
-from kdmri.formats.dicom.selection import Unsuitable, check_complete, magnitude_frames, skipped_note, unsuitable
+from kdmri.formats.dicom.selection import check_complete, magnitude_frames, skipped_note
+from kdmri.formats.dicom.upload import Upload, naming
 
 __all__ = ["DicomSeries", "looks_like_dicom", "read", "read_zip"]
 
@@ -72,7 +70,7 @@ def read(
         UnreadableDicom: nothing is DICOM, or an image is damaged.
         UnsupportedInput: nothing is a magnitude MR image, or a bound is exceeded.
     """
-    upload = _Upload(max_bytes)
+    upload = Upload(max_bytes)
     for source in sources:
         upload.add(source)
     return _group(upload, max_pixels)
@@ -83,81 +81,13 @@ def read_zip(
     file: BinaryIO | Path, *, max_bytes: int = MAX_UNPACKED, max_pixels: int = MAX_PIXELS
 ) -> list[DicomSeries]:
     """Read a zip of MR instances: `read` of one source that must be a zip."""
-    upload = _Upload(max_bytes)
+    upload = Upload(max_bytes)
     if isinstance(file, Path):
         with file.open("rb") as opened:
             upload.add_zip(opened)
     else:
         upload.add_zip(file)
     return _group(upload, max_pixels)
-
-
-# --- files to data sets ---
-
-
-class _Upload:
-    """Data sets of an upload, and what else was in it."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.bytes_left = max_bytes
-        self.images: list[Dataset] = []
-        self.skipped: list[Unsuitable] = []
-        self.notes: list[str] = []
-        self.total = 0
-        self.has_zip = False
-
-    def add(self, source: bytes | BinaryIO | Path) -> None:
-        content = source if isinstance(source, bytes) else _content(source)
-        if content.startswith(archive.SIGNATURES):
-            self.add_zip(io.BytesIO(content))
-        else:
-            self._add_file(content)
-
-    def add_zip(self, file: BinaryIO) -> None:
-        self.has_zip = True
-        for content in archive.members(file, self.bytes_left):
-            self.bytes_left -= len(content)
-            self._add_file(content)
-
-    def _add_file(self, content: bytes) -> None:
-        self.total += 1
-        if not looks_like_dicom(content[:HEAD]):
-            self.skipped.append(Unsuitable("a DICOM file", "something else"))
-            return
-        try:
-            dataset, notes, size = parse(content, self.bytes_left)
-        except UnreadableDicom as error:
-            raise UnreadableDicom(f"{error}; it is object {self.total} of the upload") from error
-        # A deflated data set unpacks to more than its file: the sum over an upload is bounded, not each alone.
-        self.bytes_left -= max(0, size - len(content))
-        with _naming(dataset):
-            reason = unsuitable(dataset)
-        if reason is None:
-            self.images.append(dataset)
-            self.notes += [note for note in notes if note not in self.notes]
-        else:
-            self.skipped.append(reason)
-
-
-def _content(source: BinaryIO | Path) -> bytes:
-    return source.read_bytes() if isinstance(source, Path) else source.read()
-
-
-@contextmanager
-def _naming(dataset: Dataset) -> Iterator[None]:
-    """Name series and instance number in the errors of an image; others than kdmri's own become UnreadableDicom."""
-    numbers = [printable(dataset.get(keyword, "none")) for keyword in ("SeriesNumber", "InstanceNumber")]
-    place = "series {}, instance {}".format(*numbers)
-    try:
-        yield
-    except KdmriError as error:
-        raise type(error)(f"{error} ({place})") from error
-    except Exception as error:  # A value of the wrong kind, anywhere in a data set.
-        message = f"expected a well-formed MR image, got a damaged one ({type(error).__name__}, {place})"
-        raise UnreadableDicom(message) from error
-
-
-# --- data sets to series ---
 
 
 @dataclass(frozen=True)
@@ -181,12 +111,12 @@ class _Slice:
         return not turned and np.allclose(self.plane.spacing, other.plane.spacing, rtol=SAME_SPACING, atol=0)
 
 
-def _group(upload: _Upload, max_pixels: int) -> list[DicomSeries]:
+def _group(upload: Upload, max_pixels: int) -> list[DicomSeries]:
     if not upload.images:
-        raise _nothing_left(upload)
+        raise upload.nothing_left()
     total = 0
     for dataset in upload.images:
-        with _naming(dataset):
+        with naming(dataset):
             total += check_complete(dataset)
     if total > max_pixels:
         raise UnsupportedInput(f"expected at most {max_pixels} pixels in all, got {total}")
@@ -194,7 +124,7 @@ def _group(upload: _Upload, max_pixels: int) -> list[DicomSeries]:
     known: dict[str, list[list[_Slice]]] = {}
     repeated = 0
     for dataset in upload.images:
-        with _naming(dataset):
+        with naming(dataset):
             slices = list(_slices(dataset))
             earlier = known.setdefault(str(dataset.SOPInstanceUID), [])
             if any(_is_same(slices, other) for other in earlier):
@@ -214,19 +144,6 @@ def _group(upload: _Upload, max_pixels: int) -> list[DicomSeries]:
         notes.append(f"{repeated} instances that came more than once were worked on once.")
     first, *others = map(_join, groups)
     return [replace(first, notes=tuple(notes)), *others]
-
-
-def _nothing_left(upload: _Upload) -> KdmriError:
-    """Return the error for an upload without any magnitude MR image."""
-    reasons = dict.fromkeys(upload.skipped)
-    beside = [reason for reason in reasons if reason.got != "something else"]
-    if not beside:
-        only_file = upload.total == 1 and not upload.has_zip
-        expected, got = ("a DICOM file", "something else") if only_file else ("at least one DICOM image", "none")
-        return UnreadableDicom(f"expected {expected}, got {got}")
-    if len(beside) == 1:
-        return UnsupportedInput(str(beside[0]))
-    return UnsupportedInput(f"expected a magnitude MR image, got {', '.join(reason.got for reason in beside)}")
 
 
 def _slices(dataset: Dataset) -> Iterator[_Slice]:
