@@ -280,7 +280,7 @@ def test_a_real_scan_undersampled_in_both_directions(data: Path) -> None:
 @pytest.mark.parametrize("chunks", [None, (1, 8, 8), (3, 16, 16)])
 def test_slices_are_read_as_they_are_asked_for(tmp_path: Path, chunks: tuple[int, ...] | None) -> None:
     """The same as all of them at once, however they lie in the file; a broken one breaks no other."""
-    whole = scan(phantom(24, 16).repeat(7, axis=0) * np.arange(1, 8)[:, None, None], acceleration=2)
+    whole = scan(phantom(24, 16).repeat(7, axis=0) * np.arange(1, 8, dtype=np.float32)[:, None, None], acceleration=2)
     samples = whole.samples[:, 0].copy()
     samples[6, 0, 0] = np.nan
     with h5py.File(tmp_path / "scan.h5", "w") as file:
