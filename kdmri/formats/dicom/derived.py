@@ -87,7 +87,8 @@ def derive(
         )
         used: Counter[str] = Counter()
         for index, stored in zip(parts, stacks, strict=True):
-            outputs += [_derived_object(part, scale, provenance, used) for part in _parts(groups[index], stored, scale)]
+            for part in _parts(groups[index], stored, scale):
+                outputs.append(_derived_object(part, scale, provenance, used))
     return outputs
 
 

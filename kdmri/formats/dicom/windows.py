@@ -26,7 +26,7 @@ def window(stacks: Sequence[Float32[ndarray, "slice R C"]], headers: Sequence[Da
     width = float(high - low) or 1.0
     item = Dataset()
     item.WindowCenter, item.WindowWidth = decimals((low + width / 2, width))
-    functions = {frame_value(header, "VOILUTFunction", 0) for header in headers} if _edges(headers) else set()
+    functions = {str(frame_value(header, "VOILUTFunction", 0)) for header in headers} if _edges(headers) else set()
     if len(functions) == 1 and (function := functions.pop()) in FUNCTIONS:
         item.VOILUTFunction = function
     if width < 1 and item.get("VOILUTFunction", "LINEAR") == "LINEAR":
