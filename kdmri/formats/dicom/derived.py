@@ -59,7 +59,7 @@ def derive(
         UnsupportedInput: pixels are not finite, or more than DICOM's 65535 a side.
     """
     outputs = []
-    taken = {int(number) for group in groups for header in group.headers if (number := header.get("SeriesNumber"))}
+    taken = {number for group in groups for header in group.headers if (number := _series_number(header))}
     for source in dict.fromkeys(_series_of(group.headers[0]) for group in groups):
         parts = [index for index, group in enumerate(groups) if _series_of(group.headers[0]) == source]
         for index in parts:
