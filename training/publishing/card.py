@@ -45,10 +45,24 @@ def _summary(manifest: Manifest) -> str:
     fold = size.get("fold", 1)
     folded = f", on images folded {fold} x {fold} (pixel unshuffle)" if fold > 1 else ""
     shared = ", all but the first and last the same in every cascade" if size.get("shared") else ""
-    origin = f"Distilled from {manifest.distilled_from}." if manifest.distilled_from else "Trained on the truth alone."
-    layers = f"{cascades}{size['convolutions']} convolutions of {size['channels']} channels{folded}{shared}"
+    scales = size.get("scales", 0)
+    coarser = f", with a branch on {scales} coarser grids in each cascade" if scales else ""
+    layers = f"{cascades}{size['convolutions']} convolutions of {size['channels']} channels{folded}{shared}{coarser}"
     role = manifest.role.capitalize()
-    return f"{role} for {manifest.task}: {network}, {layers}; {manifest.parameters:,} parameters. {origin}"
+    return f"{role} for {manifest.task}: {network}, {layers}; {manifest.parameters:,} parameters. {_origin(manifest)}"
+
+
+def _origin(manifest: Manifest) -> str:
+    """State how many of the training steps learned from a teacher and how many from the truth alone."""
+    stages = manifest.training["stages"]
+    total = sum(stage["steps"] for stage in stages)
+    distilled = sum(stage["steps"] for stage in stages if stage["stage"] in ("attention", "student"))
+    if not distilled:
+        teacher = f" Its card compares it with {manifest.distilled_from}." if manifest.distilled_from else ""
+        return f"Trained on the truth alone.{teacher}"
+    source = f" from {manifest.distilled_from}" if manifest.distilled_from else " from an earlier teacher"
+    share = f"{distilled:,} of {total:,} training steps ({distilled / total:.0%})"
+    return f"{share} were distillation{source}; the others learned from the truth alone."
 
 
 LIMITS = """Diagnosis without review by a radiologist who knows that the image is machine-made. Not a medical device; no
@@ -62,8 +76,8 @@ No knee, abdomen or breast was seen, no contrast but those of the data below, no
 cardiac disease."""
 
 TRAINING = """Recipes of `training/recipes/`, each going on from the one before; one or two CPU cores shared with other
-work, bfloat16; `training_log.jsonl` is the log of the runs. The score is PSNR in dB on validation examples (bright
-tissue as the peak); for attention transfer the negative loss.
+work, in bfloat16 unless the recipe names float32; `training_log.jsonl` is the log of the runs. The score is PSNR in dB
+on validation examples (bright tissue as the peak); for attention transfer the negative loss.
 
 {stages}
 
