@@ -33,6 +33,8 @@ NOT_OF_THE_IMAGE = NOISE | _flags(
     "IS_PHASE_STABILIZATION_REFERENCE",
     "IS_PHASE_STABILIZATION",
 )
+SET_ON_IMAGING_LINES = _flags("IS_SURFACECOILCORRECTIONSCAN_DATA", "IS_PHASE_STABILIZATION")
+"""Flags that converters also set on imaging lines: they exclude a line only where imaging lines remain."""
 READOUT = ["number_of_samples", "active_channels", "center_sample", "discard_pre", "discard_post"]
 """What all readouts of one grid have in common."""
 
@@ -79,14 +81,15 @@ def flagged(heads: ndarray, flags: int) -> Bool[ndarray, " line"]:
 
 
 def select(heads: ndarray, wanted: dict[str, int]) -> tuple[Lines, Lines]:
-    """Imaging lines and separate calibration lines of the `wanted` counters, each counted from the first there is.
+    """Select imaging lines and separate calibration lines of the `wanted` counters, counted from the first there is.
 
     Calibration that was measured once serves every contrast and repetition. Raises UnreadableKSpace where there are
     no imaging lines, InvalidRequest where a counter does not go that far.
     """
-    separate = flagged(heads, CALIBRATION) & ~flagged(heads, CALIBRATION_AND_IMAGING)
-    other = flagged(heads, NOT_OF_THE_IMAGE)
-    imaging, calibration = np.flatnonzero(~other & ~separate), np.flatnonzero(~other & separate)
+    imaging, calibration = _by_flags(heads, NOT_OF_THE_IMAGE)
+    if not imaging.size:
+        # Converters set these flags on every imaging line too ("wants a coil-wise factor", ISMRMRD's issue 246).
+        imaging, calibration = _by_flags(heads, NOT_OF_THE_IMAGE & ~SET_ON_IMAGING_LINES)
     if not imaging.size:
         raise UnreadableKSpace(f"expected imaging lines, got none among {heads.size} acquisitions")
     encoding = heads["encoding_space_ref"]
@@ -101,6 +104,44 @@ def select(heads: ndarray, wanted: dict[str, int]) -> tuple[Lines, Lines]:
         if (found := counter[calibration]).size:
             calibration = calibration[found == (values[number] if values[number] in found else found.min())]
     return imaging, calibration
+
+
+def _by_flags(heads: ndarray, excluded: int) -> tuple[Lines, Lines]:
+    """Split the lines without an excluded flag into imaging lines and separate calibration lines."""
+    separate = flagged(heads, CALIBRATION) & ~flagged(heads, CALIBRATION_AND_IMAGING)
+    other = flagged(heads, excluded)
+    return np.flatnonzero(~other & ~separate), np.flatnonzero(~other & separate)
+
+
+def choice_notes(heads: ndarray, wanted: dict[str, int]) -> tuple[str, ...]:
+    """Describe what `select` leaves out of the file, by count, for every counter that takes several values."""
+    lines, _ = select(heads, {})
+    notes = []
+    for name, number in wanted.items():
+        count = np.unique(heads["idx"][name][lines]).size
+        if count > 1:
+            notes.append(f"Number {number} (from 0) of {count} {name}s was reconstructed, the others were left out.")
+    return tuple(notes)
+
+
+def lines_within(heads: ndarray, lines: Lines, encoding: Encoding) -> tuple[Lines, tuple[str, ...]]:
+    """Leave out lines beyond the encoded matrix where the header's limits are wider than the matrix.
+
+    Shots of a fixed length measure more lines than the protocol wants. Lines that are elsewhere for another reason
+    stay, for `lay_out` to refuse. Returns the lines and a note on those that were left out.
+    """
+    columns = encoding.matrix[1]
+    if encoding.lines is None or encoding.lines[1] - encoding.lines[0] < columns:
+        return lines, ()
+    column = heads["idx"]["kspace_encode_step_1"][lines].astype(int) + encoding.first_column
+    inside = (column >= 0) & (column < columns)
+    if inside.all() or inside.mean() < 0.5:
+        return lines, ()
+    first, last, _ = encoding.lines
+    return lines[inside], (
+        f"{int((~inside).sum())} of {lines.size} lines beyond the matrix were left out: the header has limits "
+        f"{first} to {last} and {columns} columns.",
+    )
 
 
 def lay_out(heads: ndarray, imaging: Lines, calibration: Lines, encoding: Encoding) -> tuple[Layout, Layout | None]:
@@ -119,7 +160,10 @@ def lay_out(heads: ndarray, imaging: Lines, calibration: Lines, encoding: Encodi
     first, last = column[imaging].min(), column[imaging].max()
     columns = encoding.matrix[1]
     if first < 0 or last >= columns:
-        raise UnreadableKSpace(f"expected phase-encode lines within columns 0 to {columns - 1}, got {first} to {last}")
+        limits = f" (encodingLimits {encoding.lines[0]} to {encoding.lines[1]})" if encoding.lines else ""
+        raise UnreadableKSpace(
+            f"expected phase-encode lines within columns 0 to {columns - 1}, got {first} to {last}{limits}"
+        )
     slices = np.unique(number[imaging])
     place = number * columns + column
 

@@ -15,8 +15,8 @@ from numpy import ndarray
 from kdmri.data.geometry import Geometry
 from kdmri.data.kspace import KSpace
 from kdmri.data.patient import PatientAndStudy
-from kdmri.errors import UnreadableKSpace
-from kdmri.formats.kspace import hdf5, header
+from kdmri.errors import UnreadableKSpace, UnsupportedInput
+from kdmri.formats.kspace import hdf5, header, zero_frequency
 from kdmri.formats.kspace.description import patient_and_study
 from kdmri.physics import sampling
 
@@ -39,8 +39,9 @@ class Stored:
         geometry: Geometry | None,
         patient: PatientAndStudy,
         notes: tuple[str, ...] = (),
+        shift: zero_frequency.Shift = (0, 0),
     ) -> None:
-        self._samples = samples
+        self._samples, self._shift = samples, shift
         self.mask, self.image_shape, self.geometry = mask, image_shape, geometry
         self.patient_and_study, self.notes = patient, notes
 
@@ -57,10 +58,13 @@ class Stored:
     def select(self, slices: slice) -> KSpace:
         """Some of the slices, one after the other, in memory. Raises UnreadableKSpace."""
         start, stop, _ = slices.indices(self.shape[0])
-        samples = self._samples.read(start, stop)
+        samples = zero_frequency.shift_samples(self._samples.read(start, stop), self._shift)
         mask = self.mask if len(self.mask) == 1 else self.mask[start:stop]
         if not mask.all():
-            samples *= mask[:, np.newaxis]
+            # Not by multiplication: NaN where nothing was measured is as good as zero.
+            np.copyto(samples, 0, where=~mask[:, np.newaxis])
+        if not np.isfinite(samples).all():
+            raise UnreadableKSpace(f"{EXPECTED} of finite single-precision samples, got NaN or infinity")
         return KSpace(
             samples,
             mask,
@@ -84,15 +88,41 @@ def stored(file: h5py.File, *, max_bytes: int = hdf5.MAX_BYTES) -> Stored:
     given = hdf5.member(file, "mask")
     mask = _read_off(samples) if given is None else _mask(given, slices, rows, columns)
     image_shape = (rows, columns)
+    if encoding and encoding.partitions > 1 and slices == encoding.partitions:
+        raise UnsupportedInput(
+            f"3-D encoding with {encoding.partitions} second phase-encode steps by the header, and as many entries "
+            "of the first axis: only 2-D is reconstructed"
+        )
     if encoding:
         mask = mask & _acquired(encoding, columns)
         image_shape = (min(rows, encoding.recon_matrix[0]), min(columns, encoding.recon_matrix[1]))
     if not mask.any():
         raise UnreadableKSpace("expected measured samples, got none: the mask or all of the k-space is zero")
     geometry = _geometry(file, slices) or _sizes(encoding, slices, (rows, columns), image_shape)
+    mask = _once(mask)
+    shift = _displacement(samples, mask)
     return Stored(
-        samples, _once(mask), image_shape, geometry, PatientAndStudy() if head is None else patient_and_study(head)
+        samples,
+        zero_frequency.shift_mask(mask, shift),
+        image_shape,
+        geometry,
+        PatientAndStudy() if head is None else patient_and_study(head),
+        zero_frequency.note((rows, columns), shift),
+        shift,
     )
+
+
+def _displacement(samples: "_Samples", mask: Bool[ndarray, "slice row column"]) -> zero_frequency.Shift:
+    """Measure the displacement of zero frequency on three slices: reading all of them would take as long as answering.
+
+    Where no mask is given the slices were read already, but not kept.
+    """
+    count = samples.shape[0]
+    power: ndarray = np.zeros(samples.shape[-2:])
+    for number in {0, count // 2, count - 1}:
+        pattern = mask[min(number, len(mask) - 1)]
+        power += np.where(pattern, zero_frequency.energy(samples.read(number, number + 1)), 0)
+    return zero_frequency.displacement(power) if np.isfinite(power).all() else (0, 0)
 
 
 def write(target: Path, kspace: KSpace) -> None:
@@ -133,7 +163,9 @@ class _Samples:
             raise UnreadableKSpace(f"{EXPECTED}, got no dataset `kspace`")
         with hdf5.intact():
             shape, dtype, chunks = dataset.shape, dataset.dtype, dataset.chunks
-        if dtype.kind != "c" or shape is None or len(shape) not in (3, 4) or 0 in shape:
+        # MATLAB v7.3 has complex numbers as pairs of these names.
+        pairs = dtype.names == ("real", "imag") and all(dtype[name].kind == "f" for name in dtype.names)
+        if not (dtype.kind == "c" or pairs) or shape is None or len(shape) not in (3, 4) or 0 in shape:
             raise UnreadableKSpace(f"{EXPECTED}, got {dtype} {shape}")
         hdf5.check(dataset, max_bytes)
         self.shape: tuple[int, int, int, int] = (shape[0], shape[1] if len(shape) == 4 else 1, shape[-2], shape[-1])
@@ -156,9 +188,10 @@ class _Samples:
 
     def _read(self, start: int, stop: int) -> Slices:
         with hdf5.intact(), np.errstate(over="ignore"):
-            samples = np.asarray(self._dataset[start:stop]).astype(np.complex64, copy=False)
-        if not np.isfinite(samples).all():
-            raise UnreadableKSpace(f"{EXPECTED} of finite single-precision samples, got NaN or infinity")
+            stored = np.asarray(self._dataset[start:stop])
+            samples = (stored["real"] + 1j * stored["imag"] if stored.dtype.names else stored).astype(
+                np.complex64, copy=False
+            )
         return samples.reshape(len(samples), *self.shape[1:])
 
 
@@ -177,6 +210,9 @@ def _mask(
     mask = hdf5.array(dataset)
     if mask.dtype.kind not in "biuf" or mask.ndim == 0:
         raise UnreadableKSpace(f"{expected}, got {mask.dtype} {mask.shape}")
+    if mask.ndim >= 3 and mask.size == columns:
+        # Data loaders keep axes of length 1: (1, 1, columns, 1) or (1, 1, 1, columns).
+        mask = mask.reshape(columns)
     try:
         return np.broadcast_to(mask != 0, grid)
     except ValueError as error:

@@ -2,19 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from xml.etree.ElementTree import Element, ElementTree, ParseError, fromstring
+from xml.etree.ElementTree import Element, ParseError, fromstring
 
 from ismrmrd import xsd
-from xsdata.exceptions import ParserError
-from xsdata.formats.dataclass.context import XmlContext
-from xsdata.formats.dataclass.parsers import XmlParser
-from xsdata.formats.dataclass.parsers.config import ParserConfig
 
 from kdmri.errors import UnreadableKSpace, UnsupportedInput
 
 Pair = tuple[int, int]
-SCHEMA = XmlContext()
-"""What xsdata finds out about ismrmrd.xsd's classes: kept, for it takes longer than to read a header."""
+MAX_XML_BYTES = 2**22
+"""Longest header that is parsed: a hundred times those that converters write."""
+ROUNDING = 0.01
+"""Largest distance of a matrix size from a whole number that still counts as one."""
 MISFIT = "expected an ISMRMRD header (ismrmrd.xsd), got XML that does not fit it"
 LONGEST = 2**16 - 1
 """ismrmrd.xsd has matrix sizes as unsignedShort."""
@@ -34,6 +32,8 @@ class Encoding:
     """Slice thickness in millimetres."""
     lines: tuple[int, int, int] | None
     """First, last and central number of the phase-encode lines, where the header tells them."""
+    partitions: int = 1
+    """Second phase-encode steps of a 3-D scan; 1 for 2-D, whatever the matrix says."""
 
     @property
     def first_column(self) -> int:
@@ -57,7 +57,10 @@ class Encoding:
 
 
 def parsed(xml: bytes) -> Element:
-    """The header as it stands, none of it checked but that it is one. Raises UnreadableKSpace."""
+    """Parse the header's XML; only its root is checked. Raises UnreadableKSpace."""
+    # The bound comes before the parser: expat would build a tree many times as large as its text.
+    if len(xml) > MAX_XML_BYTES:
+        raise UnreadableKSpace(f"expected an ISMRMRD header of at most {MAX_XML_BYTES} bytes, got {len(xml)}")
     try:
         if "<!DOCTYPE" in (text := xml.decode("utf-8")):
             raise ValueError("document type declarations, and with them entities, have no place here")
@@ -65,50 +68,92 @@ def parsed(xml: bytes) -> Element:
     except (ParseError, ValueError) as error:
         raise UnreadableKSpace(MISFIT) from error
     if root.tag.rpartition("}")[2] != "ismrmrdHeader":
-        raise UnreadableKSpace(MISFIT)
+        raise UnreadableKSpace(f"expected an ISMRMRD header (ismrmrd.xsd), got the element {_short(root.tag)}")
     return root
 
 
 def encoding(header: Element, number: int = 0) -> Encoding:
-    """One of the header's encodings, in order; the others, and the rest of the header, may be what they like.
+    """Read one of the header's encodings; whatever else the header holds is ignored.
 
-    Raises UnreadableKSpace where there is no such encoding or it does not fit, UnsupportedInput where its trajectory
-    isn't Cartesian or several slices were measured at a time.
+    Converters leave out what 2-D reconstruction can do without, so an absent reconSpace, field of view, limit or
+    trajectory has a default, and whole numbers may be written as decimals.
+
+    Raises:
+        UnreadableKSpace: there is no such encoding, or one of its numbers is absent or impossible.
+        UnsupportedInput: the trajectory is not Cartesian, or several slices were measured at a time.
     """
     found = header.findall("{*}encoding")
     if number >= len(found):
         raise UnreadableKSpace(f"expected encoding {number} in the header, got {len(found)} encodings")
-    # Unknown elements pass: vendors and later versions of the schema add some.
-    config = ParserConfig(fail_on_unknown_properties=False, fail_on_converter_warnings=True)
-    try:
-        return _encoding(XmlParser(config=config, context=SCHEMA).parse(ElementTree(found[number]), xsd.encodingType))
-    except (ParserError, ValueError, TypeError, AttributeError) as error:
-        raise UnreadableKSpace(MISFIT) from error
-
-
-def _encoding(found: xsd.encodingType) -> Encoding:
-    if found.trajectory is not xsd.trajectoryType.CARTESIAN:
-        raise UnsupportedInput(f"{found.trajectory.value} trajectory: only Cartesian k-space is reconstructed")
-    parallel = found.parallelImaging
-    if parallel and parallel.multiband and parallel.multiband.multiband_factor > 1:
-        together = f"multiband acquisition of {parallel.multiband.multiband_factor} slices at a time"
+    element = found[number]
+    trajectory = (element.findtext("{*}trajectory") or "cartesian").strip()
+    if trajectory.lower() != "cartesian":
+        raise UnsupportedInput(f"{_short(trajectory)} trajectory: only Cartesian k-space is reconstructed")
+    multiband = _number(element, "parallelImaging/multiband/multiband_factor", 1)
+    if multiband > 1:
+        together = f"multiband acquisition of {multiband:g} slices at a time"
         raise UnsupportedInput(f"{together}: only slices measured one by one are reconstructed")
-    encoded, wanted, limits = found.encodedSpace, found.reconSpace, found.encodingLimits.kspace_encoding_step_1
-    extents = [encoded.fieldOfView_mm, wanted.fieldOfView_mm]
-    if not all(math.isfinite(size) for extent in extents for size in (extent.x, extent.y, extent.z)):
-        raise ValueError("a field of view is not finite")
-    matrices = [encoded.matrixSize, wanted.matrixSize]
-    if not all(0 < length <= LONGEST for matrix in matrices for length in (matrix.x, matrix.y)):
-        raise ValueError("a matrix size is no 16-bit number")
+    matrix = _matrix(element, "encodedSpace")
+    recon = "reconSpace" if element.find("{*}reconSpace/{*}matrixSize") is not None else "encodedSpace"
+    partitions = round(_number(element, "encodedSpace/matrixSize/z", 1))
+    last_partition = _number(element, "encodingLimits/kspace_encoding_step_2/maximum", 0)
     return Encoding(
-        matrix=(encoded.matrixSize.x, encoded.matrixSize.y),
-        field_of_view=(encoded.fieldOfView_mm.x, encoded.fieldOfView_mm.y),
-        recon_matrix=(wanted.matrixSize.x, wanted.matrixSize.y),
-        recon_field_of_view=(wanted.fieldOfView_mm.x, wanted.fieldOfView_mm.y),
-        thickness=wanted.fieldOfView_mm.z,
-        # The schema's default for a centre that was left out is 0, where no scan has it.
-        lines=(limits.minimum, limits.maximum, limits.center) if limits and limits.center else None,
+        matrix=matrix,
+        field_of_view=_field_of_view(element, "encodedSpace"),
+        recon_matrix=_matrix(element, recon),
+        recon_field_of_view=_field_of_view(element, recon),
+        thickness=max(0.0, _number(element, f"{recon}/fieldOfView_mm/z", 0)),
+        lines=_limits(element),
+        partitions=partitions if last_partition > 0 else 1,
     )
+
+
+def _number(element: Element, place: str, default: float | None = None) -> float:
+    """Return the finite number at a place below an encoding. Raises UnreadableKSpace, naming the element."""
+    text = element.findtext("/".join(f"{{*}}{name}" for name in place.split("/")))
+    if (text is None or not text.strip()) and default is not None:
+        return default
+    try:
+        number = float(text or "")
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        shown = "no such element" if text is None else repr(_short(text))
+        raise UnreadableKSpace(f"ISMRMRD header, {place}: expected a finite number, got {shown}")
+    return number
+
+
+def _matrix(element: Element, space: str) -> Pair:
+    sizes = []
+    for axis in ("x", "y"):
+        place = f"{space}/matrixSize/{axis}"
+        number = _number(element, place)
+        # Converters compute sizes in floating point: 35.9996 stands for 36.
+        if abs(number - round(number)) > ROUNDING or not 0 < round(number) <= LONGEST:
+            raise UnreadableKSpace(f"ISMRMRD header, {place}: expected a whole number up to {LONGEST}, got {number:g}")
+        sizes.append(round(number))
+    return sizes[0], sizes[1]
+
+
+def _field_of_view(element: Element, space: str) -> tuple[float, float]:
+    """Return the field of view along rows and columns in mm; 0 where the header does not state it."""
+    x, y = (_number(element, f"{space}/fieldOfView_mm/{axis}", 0) for axis in ("x", "y"))
+    return x, y
+
+
+def _limits(element: Element) -> tuple[int, int, int] | None:
+    place = "encodingLimits/kspace_encoding_step_1"
+    first, last, centre = (_number(element, f"{place}/{name}", 0) for name in ("minimum", "maximum", "center"))
+    for name, value in (("minimum", first), ("maximum", last), ("center", centre)):
+        if not 0 <= value <= LONGEST:
+            raise UnreadableKSpace(f"ISMRMRD header, {place}/{name}: expected 0 to {LONGEST}, got {value:g}")
+    # The schema's default for a centre that was left out is 0, where no scan has it.
+    return (round(first), round(last), round(centre)) if round(centre) else None
+
+
+def _short(text: str) -> str:
+    """Return at most 40 printable characters of a text from the file, for a message."""
+    return "".join(letter for letter in text.strip() if letter.isprintable())[:40]
 
 
 def document(encoding: Encoding, coils: int) -> bytes:

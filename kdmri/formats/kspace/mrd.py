@@ -14,8 +14,17 @@ from numpy import ndarray
 from kdmri.data.geometry import Geometry
 from kdmri.data.kspace import KSpace
 from kdmri.errors import UnreadableKSpace, UnsupportedInput
-from kdmri.formats.kspace import hdf5, header
-from kdmri.formats.kspace.acquisitions import NOISE, Layout, Lines, flagged, lay_out, select
+from kdmri.formats.kspace import hdf5, header, zero_frequency
+from kdmri.formats.kspace.acquisitions import (
+    NOISE,
+    Layout,
+    Lines,
+    choice_notes,
+    flagged,
+    lay_out,
+    lines_within,
+    select,
+)
 from kdmri.formats.kspace.description import patient_and_study
 from kdmri.physics.espirit import can_calibrate
 from kdmri.physics.noise import prewhiten
@@ -32,26 +41,33 @@ def recognised(file: h5py.File) -> bool:
 
 
 def read(
-    file: h5py.File, *, contrast: int = 0, repetition: int = 0, phase: int = 0, max_bytes: int = hdf5.MAX_BYTES
+    file: h5py.File,
+    *,
+    contrast: int = 0,
+    repetition: int = 0,
+    phase: int = 0,
+    set_number: int = 0,
+    max_bytes: int = hdf5.MAX_BYTES,
 ) -> KSpace:
-    """K-space of an open ISMRMRD file: one contrast, repetition and cardiac phase, counted from the first there is.
+    """K-space of an open ISMRMRD file: one contrast, repetition, cardiac phase and set, counted from the first.
 
-    Averages are averaged; of several sets the first is taken. Calibration lines fill places of the grid, or are a scan
-    of their own (`acquisitions.lay_out`); where there are none and the repetition lacks the centre, the mean of all
-    repetitions is that scan, for they measure other lines in turn (TSENSE, Kellman et al. 2001). A noise scan whitens
-    the coils. Readout oversampling stays in the samples: `image_shape` tells it, `runtime.measurement` removes
-    it. In memory the samples lie line after line, as they were measured. Raises UnreadableKSpace, UnsupportedInput,
-    InvalidRequest.
+    Averages are averaged. Calibration lines fill places of the grid, or are a scan of their own
+    (`acquisitions.lay_out`). Where there are none and the chosen lines lack the centre, the mean over repetitions,
+    phases or sets is that scan, for they measure other lines in turn (TSENSE, Kellman et al. 2001). A noise scan
+    whitens the coils. Readout oversampling stays in the samples: `image_shape` tells it, `runtime.measurement`
+    removes it. In memory the samples lie line after line, as they were measured. Raises UnreadableKSpace,
+    UnsupportedInput, InvalidRequest.
     """
     data, xml = _acquisitions(file)
     heads, step = _heads(data, max_bytes)
-    wanted = {"contrast": contrast, "phase": phase, "set": 0}
-    imaging, calibration = select(heads, {**wanted, "repetition": repetition})
+    wanted = {"contrast": contrast, "phase": phase, "set": set_number, "repetition": repetition}
+    imaging, calibration = select(heads, wanted)
     head = header.parsed(xml)
     encoding = header.encoding(head, int(heads["encoding_space_ref"][imaging[0]]))
+    imaging, beyond = lines_within(heads, imaging, encoding)
     layout, separate = lay_out(heads, imaging, calibration, encoding)
     if separate is None and not _centred(layout):
-        separate = _of_all_repetitions(heads, wanted, layout, encoding)
+        separate = _of_all_frames(heads, wanted, layout, encoding)
     grids = 2 if separate else 1
     hdf5.check_size(grids * np.dtype(np.complex64).itemsize * math.prod(layout.grid), max_bytes)
     lines = np.flatnonzero(flagged(heads, NOISE) & (heads["active_channels"] == layout.grid[1]))
@@ -60,12 +76,19 @@ def read(
     def scan(layout: Layout) -> KSpace:
         samples = _gathered(data, heads, layout, step)
         samples = samples if noise is None else prewhiten(samples, noise)
-        return KSpace(samples, _mask(layout), encoding.image_shape)
+        shift = zero_frequency.displacement(zero_frequency.energy(samples))
+        samples, mask = zero_frequency.shift_samples(samples, shift), zero_frequency.shift_mask(_mask(layout), shift)
+        return KSpace(samples, mask, encoding.image_shape, notes=zero_frequency.note(encoding.matrix, shift))
 
     geometry = _geometry(heads, layout, encoding)
     calibration_scan = scan(separate) if separate else None
+    image = scan(layout)
     return replace(
-        scan(layout), geometry=geometry, calibration=calibration_scan, patient_and_study=patient_and_study(head)
+        image,
+        geometry=geometry,
+        calibration=calibration_scan,
+        patient_and_study=patient_and_study(head),
+        notes=(*choice_notes(heads, wanted), *beyond, *image.notes),
     )
 
 
@@ -187,15 +210,17 @@ def _centred(layout: Layout) -> bool:
     return all(can_calibrate(mask, calibration_region(mask)) for mask in _mask(layout))
 
 
-def _of_all_repetitions(
-    heads: ndarray, wanted: dict[str, int], layout: Layout, encoding: header.Encoding
-) -> Layout | None:
-    """The lines of all repetitions, where they make up for the centre that one of them lacks."""
-    lines, _ = select(heads, wanted)
-    if lines.size == layout.lines.size:
-        return None
-    found, _ = lay_out(heads, lines, lines[:0], encoding)
-    return found if _centred(found) and found.grid == layout.grid else None
+def _of_all_frames(heads: ndarray, wanted: dict[str, int], layout: Layout, encoding: header.Encoding) -> Layout | None:
+    """Lay out the lines of all repetitions, phases or sets, if they make up for the centre that one frame lacks."""
+    pooled: list[set[str]] = [{"repetition"}, {"phase"}, {"set"}, {"repetition", "phase", "set"}]
+    for names in pooled:
+        lines, _ = select(heads, {name: number for name, number in wanted.items() if name not in names})
+        lines, _ = lines_within(heads, lines, encoding)
+        if lines.size > layout.lines.size:
+            found, _ = lay_out(heads, lines, lines[:0], encoding)
+            if _centred(found) and found.grid == layout.grid:
+                return found
+    return None
 
 
 def _noise(data: h5py.Dataset, heads: ndarray, lines: Lines, step: int) -> Complex64[ndarray, "coil sample"]:
