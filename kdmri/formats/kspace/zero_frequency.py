@@ -40,7 +40,8 @@ def displacement(power: Float[ndarray, "row column"]) -> Shift:
     peak = np.unravel_index(int(power.argmax()), power.shape)
     tolerance = [max(MIN_TOLERANCE, length // TOLERANCE_SHARE) for length in power.shape]
     near = power[tuple(slice(max(0, c - t), c + t + 1) for c, t in zip(centre, tolerance, strict=True))]
-    if not power[peak] > DOMINANCE * near.max(initial=0):
+    # Nothing measured near the centre is no evidence: one frame of an interleaved scan may lack it by design.
+    if not near.max(initial=0) > 0 or not power[peak] > DOMINANCE * near.max():
         return 0, 0
     # An axis on which the peak is near enough stays as the header has it: the peak is only exact to some samples.
     rows, columns = (c - int(p) if abs(int(p) - c) > t else 0 for p, c, t in zip(peak, centre, tolerance, strict=True))
