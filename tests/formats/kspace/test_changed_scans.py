@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from kdmri.data.kspace import KSpace
 from kdmri.errors import KdmriError, UnreadableKSpace, UnsupportedInput
 from kdmri.formats import nifti
-from kdmri.formats.dicom import original
+from kdmri.formats.dicom import objects, original
 from kdmri.formats.dicom import reader as dicom
 from kdmri.formats.kspace import reader as kspace
 from kdmri.physics.noise import prewhiten
@@ -245,12 +245,12 @@ def test_a_real_scan_lies_where_its_heads_say(mrd: MrdFile, tmp_path: Path) -> N
     centre = np.array([12.5, -40.0, 7.25])
     mrd.heads["read_dir"], mrd.heads["phase_dir"], mrd.heads["position"] = read_dir, phase_dir, centre
     found = kspace.read(mrd.save(tmp_path / "scan.h5"))
-    objects = original.create(zero_filled(found), model="test@1")
-    (series,) = dicom.read([objects.to_bytes(dataset) for dataset in objects])
+    datasets = original.create(zero_filled(found), model="test@1")
+    (series,) = dicom.read([objects.to_bytes(dataset) for dataset in datasets])
     (tmp_path / "image.nii.gz").write_bytes(nifti.to_bytes(series.images))
     volume = nifti.nib.load(tmp_path / "image.nii.gz")
     corner = centre - (read_dir + phase_dir) * (SIZE - 1) / 2 * 2
-    assert_allclose(objects[0].ImagePositionPatient, corner, atol=1e-5)
+    assert_allclose(datasets[0].ImagePositionPatient, corner, atol=1e-5)
     row, column = np.unravel_index(np.argmax(series.images.pixels[0]), (SIZE, SIZE))
     expected = corner + 2 * row * read_dir + 2 * column * phase_dir
     assert_allclose((volume.affine @ [row, column, 0, 1])[:3], expected * [-1, -1, 1], atol=0.01)

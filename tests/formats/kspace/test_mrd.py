@@ -18,7 +18,7 @@ from kdmri.data.images import Images
 from kdmri.data.kspace import KSpace
 from kdmri.errors import InvalidRequest, KdmriError, UnreadableKSpace, UnsupportedInput
 from kdmri.formats import nifti
-from kdmri.formats.dicom import original
+from kdmri.formats.dicom import objects, original
 from kdmri.formats.dicom import reader as dicom
 from kdmri.formats.kspace import reader as kspace
 from kdmri.phantoms import phantom, scan
@@ -461,8 +461,8 @@ def test_a_point_keeps_its_millimetres_through_dicom_to_nifti(turn: tuple[float,
     centre = np.array([-12.5, 40.0, 7.25])
     file.heads["position"] = centre + np.outer(file.heads["idx"]["slice"] * file.thickness, slice_dir)
     measured = kspace.read(file.save(tmp_path / "scan.h5"))
-    objects = original.create(Images(rss(measured), measured.geometry), model="test@1")
-    (series,) = dicom.read([objects.to_bytes(dataset) for dataset in objects])
+    datasets = original.create(Images(rss(measured), measured.geometry), model="test@1")
+    (series,) = dicom.read([objects.to_bytes(dataset) for dataset in datasets])
     (tmp_path / "image.nii.gz").write_bytes(nifti.to_bytes(series.images))
 
     volume = nifti.nib.load(tmp_path / "image.nii.gz")
