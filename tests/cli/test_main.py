@@ -14,6 +14,7 @@ from pydicom.data import get_testdata_file
 
 from kdmri.formats.kspace import fastmri
 from kdmri.phantoms import phantom, scan
+from tests.contract.requests import copy_of, zipped
 from tests.formats.kspace.mrd_files import MrdFile
 
 KDMRI = Path(sys.executable).with_name("kdmri")
@@ -84,14 +85,30 @@ def test_reconstruct_a_chosen_repetition_with_chosen_coils(tmp_path: Path) -> No
 def test_super_resolve_a_file_a_folder_and_a_zip(tmp_path: Path) -> None:
     folder = tmp_path / "series"
     folder.mkdir()
-    for name in ("a.dcm", "b.dcm"):
-        (folder / name).write_bytes(MR.read_bytes())
+    # Two instances of one series: the same instance twice is worked on once.
+    contents = (MR.read_bytes(), copy_of(MR.read_bytes()))
+    for name, content in zip(("a.dcm", "b.dcm"), contents, strict=True):
+        (folder / name).write_bytes(content)
     (folder / "notes.txt").write_text("not DICOM")
+    (tmp_path / "series.zip").write_bytes(zipped(*contents))
     assert kdmri("super-resolve", MR, "-o", tmp_path / "one.dcm", "--role", "teacher").returncode == 0
     assert pydicom.dcmread(tmp_path / "one.dcm").Rows == 128
-    done = kdmri("super-resolve", folder, "-o", tmp_path / "out", "--scale", 4)
+    for source in (folder, tmp_path / "series.zip"):
+        target = tmp_path / f"out of {source.name}"
+        done = kdmri("super-resolve", source, "-o", target, "--scale", 4)
+        assert done.returncode == 0, done.stderr
+        assert [pydicom.dcmread(f).Rows for f in sorted(target.iterdir())] == [256, 256]
+
+
+def test_the_same_instance_twice_is_worked_on_once_and_said(tmp_path: Path) -> None:
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for name in ("a.dcm", "b.dcm"):
+        (folder / name).write_bytes(MR.read_bytes())
+    done = kdmri("super-resolve", folder, "-o", tmp_path / "one.dcm")
     assert done.returncode == 0, done.stderr
-    assert [pydicom.dcmread(f).Rows for f in sorted((tmp_path / "out").iterdir())] == [256, 256]
+    assert pydicom.dcmread(tmp_path / "one.dcm").Rows == 128
+    assert "came more than once" in done.stderr
 
 
 @pytest.mark.parametrize(
