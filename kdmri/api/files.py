@@ -28,7 +28,9 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 """Signature of HDF5, at the start of the file or after a user block of 512 bytes times a power of two."""
 
 
-def read(source: Source, *, contrast: int = 0, repetition: int = 0) -> KSpace | list[DicomSeries]:
+def read(
+    source: Source, *, contrast: int = 0, repetition: int = 0, phase: int = 0, set_number: int = 0
+) -> KSpace | list[DicomSeries]:
     """Read k-space (fastMRI or ISMRMRD in HDF5) or MR DICOM, told apart by content.
 
     Examples:
@@ -41,6 +43,8 @@ def read(source: Source, *, contrast: int = 0, repetition: int = 0) -> KSpace | 
         source: a file, a zip of a DICOM series, or a folder with DICOM files at any depth.
         contrast: which contrast of an ISMRMRD file, counted from 0.
         repetition: which repetition of an ISMRMRD file, counted from 0.
+        phase: which cardiac phase of an ISMRMRD file, counted from 0.
+        set_number: which set of an ISMRMRD file, counted from 0.
 
     Returns:
         One scan of k-space, or the DICOM slices grouped by series, size, orientation and spacing.
@@ -54,8 +58,17 @@ def read(source: Source, *, contrast: int = 0, repetition: int = 0) -> KSpace | 
         if path.is_dir():
             return dicom.read(folder.files(path))
         with path.open("rb") as file:
-            return _read_file(file, contrast, repetition)
-    return _read_file(io.BytesIO(source) if isinstance(source, bytes) else source, contrast, repetition)
+            return read(file, contrast=contrast, repetition=repetition, phase=phase, set_number=set_number)
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    head = file.read(HEAD)
+    file.seek(0)
+    if dicom.looks_like_dicom(head):
+        return dicom.read([file])
+    if head.startswith(ZIP):
+        return dicom.read_zip(file)
+    if _is_hdf5(file):
+        return kspace.read(file, contrast=contrast, repetition=repetition, phase=phase, set_number=set_number)
+    raise UnreadableInput("expected k-space in HDF5 or an MR DICOM file, got something else")
 
 
 def save(result: Result | KSpace, target: str | os.PathLike[str]) -> None:
@@ -98,18 +111,6 @@ def save(result: Result | KSpace, target: str | os.PathLike[str]) -> None:
     else:
         offered = ".dcm, .nii.gz, .png" + ("" if result.series else ", .h5")
         raise InvalidRequest(f"expected a file name that ends in {offered} or without a suffix, got {path.suffix}")
-
-
-def _read_file(file: BinaryIO, contrast: int, repetition: int) -> KSpace | list[DicomSeries]:
-    head = file.read(HEAD)
-    file.seek(0)
-    if dicom.looks_like_dicom(head):
-        return dicom.read([file])
-    if head.startswith(ZIP):
-        return dicom.read_zip(file)
-    if _is_hdf5(file):
-        return kspace.read(file, contrast=contrast, repetition=repetition)
-    raise UnreadableInput("expected k-space in HDF5 or an MR DICOM file, got something else")
 
 
 def _is_hdf5(file: BinaryIO) -> bool:

@@ -21,6 +21,8 @@ def reconstruct(
     file_format: Annotated[Format, typer.Option("--format", help="What the images are written as.")] = "h5",
     contrast: Annotated[int, typer.Option(min=0, help="Of an ISMRMRD file, counted from 0.")] = 0,
     repetition: Annotated[int, typer.Option(min=0, help="Of an ISMRMRD file, counted from 0.")] = 0,
+    phase: Annotated[int, typer.Option(min=0, help="Cardiac phase of an ISMRMRD file, counted from 0.")] = 0,
+    set_number: Annotated[int, typer.Option("--set", min=0, help="Of an ISMRMRD file, counted from 0.")] = 0,
     coils: Annotated[int | None, typer.Option(min=1, help="Virtual coils; by default what keeps the signal.")] = None,
     models: ModelsOption = MODELS,
 ) -> None:
@@ -30,7 +32,15 @@ def reconstruct(
     from kdmri.operations.media_types import FILE_FORMATS
     from kdmri.operations.operation import SourceFile
 
-    operation = Reconstruct(role=role, model=model, contrast=contrast, repetition=repetition, coils=coils)
+    operation = Reconstruct(
+        role=role,
+        model=model,
+        contrast=contrast,
+        repetition=repetition,
+        phase=phase,
+        set_number=set_number,
+        coils=coils,
+    )
     media_type, suffix = FILE_FORMATS[file_format]
     with operation.parse([SourceFile(require(source))]) as scan:
         (result,) = _run(operation, scan, models)

@@ -192,7 +192,8 @@ class Input(ABC):
 class Operation(BaseModel, ABC):
     """A request for one task: its parameters, validated, as fields. Subclasses add the parameters of their task."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # By name, too: `set` is a parameter of requests, and a type in Python.
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     name: ClassVar[str]
     """Label in metrics and spans; the path of the route, with dashes."""

@@ -111,6 +111,8 @@ class Reconstruct(Operation):
 
     contrast: int = Field(0, ge=0, description="which of an ISMRMRD file's, from 0")
     repetition: int = Field(0, ge=0, description="which of an ISMRMRD file's, from 0")
+    phase: int = Field(0, ge=0, description="which cardiac phase of an ISMRMRD file, from 0")
+    set_number: int = Field(0, ge=0, alias="set", description="which set of an ISMRMRD file, from 0")
     coils: int | None = Field(None, ge=1, description="virtual coils; by default what keeps the signal")
 
     @contextmanager
@@ -118,7 +120,12 @@ class Reconstruct(Operation):
         if len(files) != 1:
             raise InvalidRequest(f"expected one k-space file, got {len(files)}")
         with reader.opened(
-            files[0].file, contrast=self.contrast, repetition=self.repetition, max_bytes=limits.unpacked_bytes
+            files[0].file,
+            contrast=self.contrast,
+            repetition=self.repetition,
+            phase=self.phase,
+            set_number=self.set_number,
+            max_bytes=limits.unpacked_bytes,
         ) as scan:
             yield ReconstructionInput(scan, self.coils)
 

@@ -1,6 +1,6 @@
-"""Quality that needs no truth: how well an answer fits what was measured, and how far the input is from training.
+"""Quality without a reference image: how well an answer fits its input, and how far that is from the training data.
 
-Figures are relative to bright tissue (`scaling.intensity_scale`), so that they don't depend on the input's units.
+Figures are relative to bright tissue (`scaling.intensity_scale`), so that they do not depend on the input's units.
 """
 
 import math
@@ -16,20 +16,21 @@ from kdmri.data.kspace import Scan
 from kdmri.physics.fourier import fft2c
 from kdmri.physics.noise import noise_deviation
 from kdmri.physics.resampling import downsample
-from kdmri.physics.scaling import intensity_scale
+from kdmri.physics.scaling import divide, intensity_scale, power_of_two
 
 FAR = 8.0
-"""Octaves: what lies further from the training data than this is as foreign as can be."""
+"""Largest distance from the training data that is told apart, in octaves."""
 TOLERANCE = 0.25
-"""Octaves beyond a trained range that are not warned of: acceleration 10.7 where 9 was the largest seen."""
+"""Octaves beyond a trained range without a warning: acceleration 10.7 if 9 was the largest in training."""
 
 RESIDUAL = 0.25
-"""Twice the largest of the real scans at hand (16 coils, fully sampled: 0.12). A manifest may say another."""
+"""Default limit of the residual: twice the largest of the real scans at hand (16 coils, fully sampled: 0.12). A
+manifest may state another."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What can be said of an answer from the input alone."""
+    """Figures of an answer that are known from its input alone."""
 
     residual: float
     """|y - A x| over |y|, x the answer, y the measurement: 0 where measured samples are replaced."""
@@ -45,7 +46,15 @@ class Quality:
 
 
 def of_reconstruction(images: Images, kspace: Scan) -> Quality:
-    """The quality of images reconstructed from k-space."""
+    """Assess images reconstructed from k-space.
+
+    Args:
+        images: The answer, in the units of the input.
+        kspace: The measurement.
+
+    Returns:
+        Figures without units. Noise is estimated from the middle slice alone: reading every slice again takes time.
+    """
     slices, *_, columns = kspace.shape
     middle = slices // 2
     (samples,) = kspace.select(slice(middle, middle + 1)).samples
@@ -56,19 +65,31 @@ def of_reconstruction(images: Images, kspace: Scan) -> Quality:
 
 
 def of_super_resolution(images: Images, source: Images, scale: int) -> Quality:
-    """The quality of images on a grid `scale` times finer than their source's, whose k-space is the measurement."""
-    coarse = torch.from_numpy(source.pixels)
-    departure = downsample(torch.from_numpy(images.pixels), scale) - coarse
+    """Assess images on a finer grid, for which the k-space of the coarse images is the measurement.
+
+    Args:
+        images: The answer, in the units of the input.
+        source: The coarse images.
+        scale: How many times finer the grid of the answer is.
+
+    Returns:
+        Figures without units; acceleration and columns are None.
+    """
+    pixels = torch.from_numpy(source.pixels)
+    # One unit for both stacks, removed before anything is squared: values beyond 1e19 would overflow.
+    unit = power_of_two(pixels[None])
+    coarse, finer = divide(pixels[None], unit)[0], divide(torch.from_numpy(images.pixels)[None], unit)[0]
+    departure = downsample(finer, scale) - coarse
     residual = float(torch.linalg.vector_norm(departure)) / (float(torch.linalg.vector_norm(coarse)) or 1)
     middle = len(coarse) // 2
     one = coarse[middle : middle + 1]
     deviation = noise_deviation(fft2c(one.to(torch.complex64))) / float(intensity_scale(one))
-    magnitude = torch.from_numpy(images.pixels).abs()
+    magnitude = finer.abs()
     return Quality(residual, deviation, *statistics(magnitude / intensity_scale(magnitude)))
 
 
 def statistics(relative: Float[Tensor, "slice row column"]) -> tuple[float, float]:
-    """Intensity and contrast of scaled slices: means over those that hold anything, 0 where none does."""
+    """Compute intensity and contrast of scaled slices: means over slices that are not empty, 0 if all are."""
     means = relative.mean(dim=(-2, -1))
     full = means > 0
     if not full.any():
@@ -78,7 +99,7 @@ def statistics(relative: Float[Tensor, "slice row column"]) -> tuple[float, floa
 
 
 def ranges(manifest: Manifest) -> dict[str, tuple[float, float]]:
-    """What a model was trained on, by the names of Quality's fields, as far as its manifest says: what is usual."""
+    """Return the ranges a model was trained on, by names of Quality's fields, as far as its manifest states them."""
     trained = manifest.trained_on
     stated = {
         "acceleration": trained.get("accelerations"),
@@ -91,7 +112,7 @@ def ranges(manifest: Manifest) -> dict[str, tuple[float, float]]:
 
 
 def distances(quality: Quality, manifest: Manifest) -> dict[str, float]:
-    """Octaves (factors of two) that each figure lies outside what a model was trained on: 0 inside, FAR at most."""
+    """Compute by how many octaves (factors of two) each figure lies outside the trained range: from 0 to FAR."""
     found = vars(quality)
     return {
         name: _octaves(found[name], low, high)
@@ -108,13 +129,13 @@ def _octaves(value: float, low: float, high: float) -> float:
 
 
 def warnings(quality: Quality, manifest: Manifest) -> list[str]:
-    """A sentence for everything by which an answer may be worse than the model card's scores suggest."""
+    """Return a sentence for each reason why an answer may be worse than the scores of the model's card."""
     said, usual = [], ranges(manifest)
     if quality.acceleration == 1:
         said.append("k-space is fully sampled: the answer is the plain image")
     for name, octaves in distances(quality, manifest).items():
         value, (low, high) = vars(quality)[name], usual[name]
-        # Less missing than in training is no reason to worry.
+        # A lower acceleration than in training is easier: it needs no warning.
         easier = name == "acceleration" and value < low
         if octaves > TOLERANCE and not easier:
             said.append(f"{name} {value:.3g} is outside the trained range {low:g} to {high:g}")

@@ -37,7 +37,25 @@ def images(pixels: np.ndarray) -> Images:
     return Images(pixels.astype(np.float32), residual=0.0)
 
 
-@pytest.mark.parametrize("factor", [1e-6, 1e6])
+FACTORS = [1e-30, 1e-6, 1e6, 1e35]
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_no_figure_of_super_resolution_depends_on_the_units(
+    models: dict[tuple[str, str], Model], factor: float
+) -> None:
+    student = SuperResolver(models["super-resolution", "student"])
+    noisy = phantom(32, 32) + np.random.default_rng(0).normal(0, 0.02, (1, 32, 32))
+    plain, other = (
+        quality.of_super_resolution(student.super_resolve(source, 2), source, 2)
+        for source in (images(noisy), images(noisy * factor))
+    )
+    known = [name for name, value in vars(plain).items() if value is not None]
+    before, after = ([vars(found)[name] for name in known] for found in (plain, other))
+    assert after == pytest.approx(before, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("factor", FACTORS)
 def test_no_figure_depends_on_the_units(models: dict[tuple[str, str], Model], factor: float) -> None:
     student = Reconstructor(models["reconstruction", "student"])
     measured = scan(phantom(64, 64), acceleration=4, noise=0.02)

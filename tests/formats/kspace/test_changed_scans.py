@@ -123,6 +123,19 @@ def test_a_real_contrast_repetition_or_slice_is_found(mrd: MrdFile, whole: KSpac
     assert_array_equal(kspace.read(path, repetition=1).samples, 3 * whole.samples)
 
 
+@pytest.mark.parametrize(("counter", "argument"), [("phase", "phase"), ("set", "set_number")])
+def test_a_real_phase_or_set_is_found_and_the_others_are_counted(
+    mrd: MrdFile, whole: KSpace, tmp_path: Path, counter: str, argument: str
+) -> None:
+    for number in (2, 7):
+        again(mrd, number + 1, lines=slice(SIZE), **{counter: number})
+    path = mrd.save(tmp_path / "scan.h5")
+    for number, factor in ((0, 1), (1, 3), (2, 8)):
+        found = kspace.read(path, **{argument: number})
+        assert_array_equal(found.samples, factor * whole.samples)
+        assert any(note.startswith(f"Number {number} (from 0) of 3 {counter}s") for note in found.notes)
+
+
 @pytest.mark.parametrize("readout", ["alike", "shorter"])
 @pytest.mark.parametrize("lines", [CENTRE, np.setdiff1d(CENTRE, EVEN)], ids=["all of the centre", "between"])
 def test_real_calibration_fills_gaps_or_is_a_scan_of_its_own(

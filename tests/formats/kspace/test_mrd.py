@@ -21,6 +21,8 @@ from kdmri.formats import nifti
 from kdmri.formats.dicom import objects, original
 from kdmri.formats.dicom import reader as dicom
 from kdmri.formats.kspace import reader as kspace
+from kdmri.operations import Reconstruct
+from kdmri.operations.operation import SourceFile
 from kdmri.phantoms import phantom, scan
 from kdmri.physics.noise import prewhiten
 from kdmri.runtime import Reconstructor
@@ -99,6 +101,27 @@ def test_averages_are_averaged(full: KSpace, saved: Callable[[MrdFile], Path], i
         order = np.arange(len(file.heads)).reshape(2, -1).T.ravel()
         file.heads, file.readouts = file.heads[order], [file.readouts[line] for line in order]
     assert_allclose(kspace.read(saved(file)).samples, 2 * full.samples, rtol=1e-6)
+
+
+@pytest.mark.parametrize("counter", ["phase", "set"])
+def test_a_request_chooses_a_phase_and_a_set(full: KSpace, saved: Callable[[MrdFile], Path], counter: str) -> None:
+    file = MrdFile.of(full)
+    second = file.heads.copy()
+    second["idx"][counter] = 4
+    file.add(second, [2 * readout for readout in file.readouts])
+    path = saved(file)
+    for number in (0, 1):
+        with Reconstruct.model_validate({counter: number}).parse([SourceFile(path)]) as source:
+            (measured,) = source.records
+            assert isinstance(measured, KSpace)
+            assert_array_equal(measured.samples, (1 + number) * full.samples)
+            # What was left out is said, with its number.
+            assert any(f"of 2 {counter}s" in note for note in source.notes)
+    with (
+        pytest.raises(InvalidRequest, match=f"expected a {counter} from 0 to 1, those of the file, got 2"),
+        Reconstruct.model_validate({counter: 2}).parse([SourceFile(path)]),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("counter", ["contrast", "repetition"])

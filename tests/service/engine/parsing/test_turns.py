@@ -94,9 +94,23 @@ def test_strikes_are_forgiven() -> None:
         turns = FairTurns(2, capacity=99, clock=clock)
         turns.strike("once bad")
         turns.strike("once bad")
+        gate, started = asyncio.Event(), []
+
+        async def hold(client: str) -> None:
+            async with turns.turn(client):
+                started.append(client)
+                await gate.wait()
+
+        tasks = [asyncio.ensure_future(hold("once bad")) for _ in range(2)]
+        await settle()
+        assert started == ["once bad"]
         clock.now = FORGIVEN_AFTER
-        async with turns.turn("once bad"), turns.turn("once bad"):
-            pass
+        # The next request has the line looked at again, and by now both workers are open to this client.
+        tasks.append(asyncio.ensure_future(hold("another")))
+        await settle()
+        assert started == ["once bad", "once bad"]
+        gate.set()
+        await asyncio.gather(*tasks)
 
     run(scenario)
 
@@ -109,8 +123,11 @@ def test_a_cancelled_request_leaves_its_turn_to_the_next() -> None:
             await settle()
             waiting.cancel()
             await settle()
-        async with turns.turn("c"):
-            pass
+        # The turn itself is kept: a context that nobody holds would end with its reference.
+        following = turns.turn("c")
+        entered = asyncio.ensure_future(following.__aenter__())
+        await settle()
+        assert entered.done()
 
     run(scenario)
 
