@@ -59,15 +59,15 @@ def read(
             return dicom.read(folder.files(path))
         with path.open("rb") as file:
             return read(file, contrast=contrast, repetition=repetition, phase=phase, set_number=set_number)
-    file = io.BytesIO(source) if isinstance(source, bytes) else source
-    head = file.read(HEAD)
-    file.seek(0)
+    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    head = stream.read(HEAD)
+    stream.seek(0)
     if dicom.looks_like_dicom(head):
-        return dicom.read([file])
+        return dicom.read([stream])
     if head.startswith(ZIP):
-        return dicom.read_zip(file)
-    if _is_hdf5(file):
-        return kspace.read(file, contrast=contrast, repetition=repetition, phase=phase, set_number=set_number)
+        return dicom.read_zip(stream)
+    if _is_hdf5(stream):
+        return kspace.read(stream, contrast=contrast, repetition=repetition, phase=phase, set_number=set_number)
     raise UnreadableInput("expected k-space in HDF5 or an MR DICOM file, got something else")
 
 

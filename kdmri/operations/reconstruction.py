@@ -16,6 +16,7 @@ from kdmri.data.kspace import KSpace, Scan
 from kdmri.errors import InvalidRequest, UnreadableInput
 from kdmri.formats.dicom import original
 from kdmri.formats.kspace import reader
+from kdmri.formats.kspace.plausibility import implausible_sizes
 from kdmri.operations.media_types import BINARY, DICOM, HDF5, JSON, PNG, ZIP
 from kdmri.operations.operation import Input, Job, Limits, Operation, Result, SourceFile
 from kdmri.operations.packing import Record
@@ -87,7 +88,7 @@ class ReconstructionInput(Input):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return self.scan.notes
+        return (*self.scan.notes, *implausible_sizes(self.scan))
 
     def dicom_objects(self, results: Sequence[Result]) -> list[Dataset]:
         (result,) = results
