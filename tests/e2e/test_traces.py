@@ -45,8 +45,11 @@ def test_stages_are_spans_of_their_request(collector, bundles: list[Bundle], tmp
     mr = Path(get_testdata_file("MR_small.dcm")).read_bytes()
     with serving(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=address, OTEL_EXPORTER_OTLP_COMPRESSION="none", **settings) as s:
         kind = {"content-type": "application/dicom"}
-        for patient in ("", "&patient=Doe"):
-            assert httpx2.post(f"{s.address}/super-resolve?scale=2{patient}", content=mr, headers=kind).is_success
+        for _ in range(2):
+            assert httpx2.post(f"{s.address}/super-resolve?scale=2", content=mr, headers=kind).is_success
+        # A parameter that does not exist is refused; its name and value must not reach a span either.
+        refused = httpx2.post(f"{s.address}/super-resolve?scale=2&patient=Doe", content=mr, headers=kind)
+        assert refused.status_code == 400
         httpx2.get(f"{s.address}/patients/Doe", timeout=PATIENCE)
         s.stop()
     received = [ExportTraceServiceRequest.FromString(body) for body in taken]
@@ -54,9 +57,9 @@ def test_stages_are_spans_of_their_request(collector, bundles: list[Bundle], tmp
         span for r in received for resource in r.resource_spans for sc in resource.scope_spans for span in sc.spans
     ]
     requests = [span for span in spans if span.name == "POST /super-resolve"]
-    assert len(requests) == 2
-    for request in requests:
-        stages = {span.name for span in spans if span.parent_span_id == request.span_id}
-        assert stages == {"parse", "queue", "denoise", "data_consistency", "encode"}
+    assert len(requests) == 3
+    stages = [frozenset(span.name for span in spans if span.parent_span_id == request.span_id) for request in requests]
+    answered = frozenset({"parse", "queue", "denoise", "data_consistency", "encode"})
+    assert sorted(stages, key=len) == [frozenset(), answered, answered]
     assert not any(b"Doe" in body for body in taken)
     assert not any(quiet in span.name for span in spans for quiet in ("readyz", "metrics"))

@@ -1,6 +1,7 @@
 """The ISMRMRD XML header (ismrmrd.xsd), as much of it as Cartesian reconstruction needs; x is row, y is column."""
 
 import math
+import re
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, ParseError, fromstring
 
@@ -13,6 +14,10 @@ MAX_XML_BYTES = 2**22
 """Longest header that is parsed: a hundred times those that converters write."""
 ROUNDING = 0.01
 """Largest distance of a matrix size from a whole number that still counts as one."""
+TRAJECTORIES = frozenset({"cartesian", "epi", "radial", "goldenangle", "spiral", "other"})
+"""Values of the element trajectory that the schema knows (ismrmrd.xsd); only these are repeated in a message."""
+NUMBER_LIKE = re.compile(r"[+-]?(\d{1,7}([.,]\d{0,6})?|nan|inf|infinity)", re.IGNORECASE)
+"""Numbers, those with a decimal comma included. Dates of eight digits and identifiers are longer."""
 MISFIT = "expected an ISMRMRD header (ismrmrd.xsd), got XML that does not fit it"
 LONGEST = 2**16 - 1
 """ismrmrd.xsd has matrix sizes as unsignedShort."""
@@ -68,7 +73,7 @@ def parsed(xml: bytes) -> Element:
     except (ParseError, ValueError) as error:
         raise UnreadableKSpace(MISFIT) from error
     if root.tag.rpartition("}")[2] != "ismrmrdHeader":
-        raise UnreadableKSpace(f"expected an ISMRMRD header (ismrmrd.xsd), got the element {_short(root.tag)}")
+        raise UnreadableKSpace("expected an ISMRMRD header (ismrmrd.xsd), got another root element")
     return root
 
 
@@ -88,7 +93,8 @@ def encoding(header: Element, number: int = 0) -> Encoding:
     element = found[number]
     trajectory = (element.findtext("{*}trajectory") or "cartesian").strip()
     if trajectory.lower() != "cartesian":
-        raise UnsupportedInput(f"{_short(trajectory)} trajectory: only Cartesian k-space is reconstructed")
+        named = trajectory if trajectory.lower() in TRAJECTORIES else "unknown"
+        raise UnsupportedInput(f"{named} trajectory: only Cartesian k-space is reconstructed")
     multiband = _number(element, "parallelImaging/multiband/multiband_factor", 1)
     if multiband > 1:
         together = f"multiband acquisition of {multiband:g} slices at a time"
@@ -118,7 +124,7 @@ def _number(element: Element, place: str, default: float | None = None) -> float
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        shown = "no such element" if text is None else repr(_short(text))
+        shown = "no such element" if text is None else _quote(text)
         raise UnreadableKSpace(f"ISMRMRD header, {place}: expected a finite number, got {shown}")
     return number
 
@@ -151,9 +157,10 @@ def _limits(element: Element) -> tuple[int, int, int] | None:
     return (round(first), round(last), round(centre)) if round(centre) else None
 
 
-def _short(text: str) -> str:
-    """Return at most 40 printable characters of a text from the file, for a message."""
-    return "".join(letter for letter in text.strip() if letter.isprintable())[:40]
+def _quote(text: str) -> str:
+    """Quote what stands for a number, for a message; any other text may be a patient's and is only counted."""
+    text = text.strip()
+    return repr(text) if NUMBER_LIKE.fullmatch(text) else f"a text of {len(text)} characters"
 
 
 def document(encoding: Encoding, coils: int) -> bytes:

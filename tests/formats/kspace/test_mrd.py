@@ -1,6 +1,7 @@
 """ISMRMRD files, real and made: which lines count, where they go, what they say of space, and what is refused."""
 
 import io
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -560,11 +561,15 @@ REFUSED: dict[str, tuple[Callable[[MrdFile], object], type[KdmriError], str]] = 
     "NaN": (set_sample(np.nan), UnreadableKSpace, "expected finite samples"),
     "infinity": (set_sample(np.inf), UnreadableKSpace, "expected finite samples"),
     "no XML": (set_xml("<", "("), UnreadableKSpace, "expected an ISMRMRD header"),
-    "no number": (set_xml("<y>20<", "<y>many<"), UnreadableKSpace, "encodedSpace/matrixSize/y: .* got 'many'"),
+    "no number": (
+        set_xml("<y>20<", "<y>many<"),
+        UnreadableKSpace,
+        "matrixSize/y: .* got a text of 4 characters",
+    ),
     "zero columns": (set_xml("<y>20<", "<y>0<"), UnreadableKSpace, "encodedSpace/matrixSize/y: .* got 0"),
     "endless columns": (set_xml("<y>20<", f"<y>{10**30}<"), UnreadableKSpace, "matrixSize/y: .* got 1e"),
     "nothing": (cut_to_nothing, UnreadableKSpace, "expected imaging lines, got none among 0 acquisitions"),
-    "unknown trajectory": (set_xml("cartesian", "zigzag"), UnsupportedInput, "zigzag trajectory"),
+    "unknown trajectory": (set_xml("cartesian", "zigzag"), UnsupportedInput, "unknown trajectory"),
     "entities": (
         set_xml('<?xml version="1.0"?>', '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]>'),
         UnreadableKSpace,
@@ -756,3 +761,27 @@ def test_made_noise_scan_leaves_the_image(tmp_path: Path) -> None:
     plain, whitened = (rss(kspace.read(made(tmp_path, "-n", "0.02", *option))) for option in ([], ["-C"]))
     inside = plain > 0.2 * plain.max()
     assert difference(whitened[inside], plain[inside]) < 0.05
+
+
+@pytest.mark.parametrize(
+    "secret", ["Müller", "19620228", "1962-02-28", "4711/08", "1.2.276.0.7230010", "t2_tse_tra", "7 T"]
+)
+def test_a_text_where_a_number_belongs_is_not_repeated(
+    full: KSpace, saved: Callable[[MrdFile], Path], secret: str
+) -> None:
+    file = MrdFile.of(full)
+    file.xml = re.sub("<x>[0-9]+</x>", f"<x>{secret}</x>", file.xml, count=1)
+    with pytest.raises(UnreadableKSpace, match="matrixSize/x: expected a") as refusal:
+        kspace.read(saved(file))
+    assert secret not in str(refusal.value)
+
+
+@pytest.mark.parametrize("shown", ["-3", "12,5", "NaN", "inf", "1e"])
+def test_what_stands_for_a_number_is_repeated_if_it_looks_like_one(
+    full: KSpace, saved: Callable[[MrdFile], Path], shown: str
+) -> None:
+    file = MrdFile.of(full)
+    file.xml = re.sub("<x>[0-9]+</x>", f"<x>{shown}</x>", file.xml, count=1)
+    with pytest.raises(UnreadableKSpace, match="matrixSize/x") as refusal:
+        kspace.read(saved(file))
+    assert (shown in str(refusal.value)) == (shown != "1e")
