@@ -770,7 +770,7 @@ def test_a_text_where_a_number_belongs_is_not_repeated(
     full: KSpace, saved: Callable[[MrdFile], Path], secret: str
 ) -> None:
     file = MrdFile.of(full)
-    file.xml = re.sub("<x>[0-9]+</x>", f"<x>{secret}</x>", file.xml, count=1)
+    file.xml = re.sub("<x>[0-9]+</x>", f"<x>{secret}</x>", file.header(), count=1)
     with pytest.raises(UnreadableKSpace, match="matrixSize/x: expected a") as refusal:
         kspace.read(saved(file))
     assert secret not in str(refusal.value)
@@ -781,7 +781,7 @@ def test_what_stands_for_a_number_is_repeated_if_it_looks_like_one(
     full: KSpace, saved: Callable[[MrdFile], Path], shown: str
 ) -> None:
     file = MrdFile.of(full)
-    file.xml = re.sub("<x>[0-9]+</x>", f"<x>{shown}</x>", file.xml, count=1)
+    file.xml = re.sub("<x>[0-9]+</x>", f"<x>{shown}</x>", file.header(), count=1)
     with pytest.raises(UnreadableKSpace, match="matrixSize/x") as refusal:
         kspace.read(saved(file))
     assert (shown in str(refusal.value)) == (shown != "1e")
