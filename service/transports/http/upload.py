@@ -3,6 +3,7 @@
 import tempfile
 from dataclasses import dataclass, field
 from email.message import Message
+from email.utils import collapse_rfc2231_value
 from typing import BinaryIO, cast
 
 from anyio.to_thread import run_sync
@@ -32,11 +33,21 @@ class Part:
 
 
 def media_type(value: str) -> tuple[str, dict[str, str]]:
-    """Split a Content-Type header into its type, in lower case, and its parameters, unquoted."""
+    """Split a Content-Type header into its type, in lower case, and its parameters, unquoted.
+
+    Parameters may be split, and have a character set and a language (RFC 2231); one that can't be read is left out.
+    """
     message = Message()
-    message["content-type"] = value
-    parameters = cast(list[tuple[str, str]], message.get_params(failobj=[("", "")], unquote=True))
-    return parameters[0][0].lower(), {key.lower(): text for key, text in parameters[1:]}
+    try:
+        message["content-type"] = value
+        (kind, _), *stated = cast(
+            list[tuple[str, str | tuple[str | None, str | None, str]]],
+            message.get_params(failobj=[("", "")], unquote=True),
+        )
+    except (ValueError, TypeError, AttributeError):
+        # The standard library's parser raises any of these on hostile headers.
+        return "", {}
+    return kind.lower(), {name.lower(): collapse_rfc2231_value(text) for name, text in stated}
 
 
 async def receive(request: Request, *, raw: tuple[str, ...], limit: int) -> list[SourceFile]:

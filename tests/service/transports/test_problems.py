@@ -128,3 +128,50 @@ def test_what_was_not_foreseen_leaks_nothing(client: TestClient, kspace_file: Pa
     assert "Doe" not in written
     entry = next(json.loads(line) for line in written.splitlines() if "request failed" in line)
     assert (entry["request_id"], entry["error"]) == ("abc", "RuntimeError")
+
+
+NAMES = {
+    "plain": 'name="file"',
+    "with a character set": "name*=utf-8''file",
+    "with a language": "name*=utf-8'en'file",
+    "in two": 'name*0="fi"; name*1="le"',
+    "in two with a character set": "name*0*=utf-8''fi; name*1=le",
+    "percent-encoded": "name*=utf-8''%66ile",
+}
+ODD_NAMES = {
+    "an unknown character set": "name*=klingon''file%ff",
+    "a number that is none": "name*x=file",
+    "a gap": "name*0=fi; name*2=le",
+    "an empty one": "name*=",
+    "quotes that do not end": 'name="file',
+    "a huge number": "name*99999999999999999999=file",
+    "control characters": "name=\x01\x02",
+    "only a star": "*",
+    "twice": "name=a; name*=utf-8''b",
+}
+
+
+def form(disposition: str, content: bytes = b"no k-space") -> tuple[bytes, dict[str, str]]:
+    """Return a form of one part with this disposition, and its headers."""
+    head = f"--B\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode()
+    return head + content + b"\r\n--B--\r\n", {"Content-Type": "multipart/form-data; boundary=B"}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_every_legal_form_of_the_parts_name_is_read(client: TestClient, name: str) -> None:
+    content, headers = form(name)
+    answer = client.post("/reconstruct", content=content, headers=headers)
+    assert (answer.status_code, answer.json()["detail"][:26]) == (422, "expected an HDF5 file, got")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES.values(), ids=ODD_NAMES)
+def test_an_odd_name_of_a_part_is_the_clients_error(client: TestClient, name: str) -> None:
+    content, headers = form(name)
+    assert client.post("/reconstruct", content=content, headers=headers).status_code in (400, 422)
+
+
+@pytest.mark.parametrize(
+    "kind", ["*=", "a/b; x*=1", "multipart/form-data; boundary*=utf-8''B", ";", "a/b; =", "\x7f/;*0="]
+)
+def test_an_odd_type_of_a_body_is_the_clients_error(client: TestClient, kind: str) -> None:
+    assert client.post("/reconstruct", content=b"x", headers={"Content-Type": kind}).status_code in (400, 415)
