@@ -66,8 +66,12 @@ def main(descriptor: int, memory: int, answer: int) -> None:
             socket.send_fds(control, [str(child).encode()], [handle])
             os.close(handle)
         elif word.startswith(b"reap "):
-            _, status = os.waitpid(int(word[5:]), 0)
-            control.send(str(os.waitstatus_to_exitcode(status)).encode())
+            try:
+                _, status = os.waitpid(int(word[5:]), 0)
+                control.send(str(os.waitstatus_to_exitcode(status)).encode())
+            except ChildProcessError:
+                # A child of a nursery before this one: it ended with that, and how is not known.
+                control.send(b"unknown")
         else:
             return
 

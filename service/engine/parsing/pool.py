@@ -7,6 +7,7 @@ time on the clock has a wider bound against a worker that waits for nothing.
 
 import os
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -26,6 +27,7 @@ from kdmri_service.engine.parsing.messages import BrokenMessage, Json, Message, 
 from kdmri_service.engine.parsing.sandbox import Confinement
 from kdmri_service.engine.parsing.turns import FairTurns
 from kdmri_service.engine.parsing.worker import error_named
+from kdmri_service.errors import Overloaded
 from kdmri_service.observability import metrics
 from pydantic import JsonValue
 
@@ -72,6 +74,13 @@ class Worker:
     handle: int
     """A pidfd: it names this process for ever, whereas its number may be given to another one."""
     confinement: Confinement
+
+    def is_running(self) -> bool:
+        """Return whether the process has not ended: a pidfd can be read once it has (pidfd_open(2))."""
+        # poll(2), not select(2), which knows no descriptor above 1023: a busy service has more.
+        poller = select.poll()
+        poller.register(self.handle, select.POLLIN)
+        return not poller.poll(0)
 
     def cpu_seconds(self) -> float:
         """Return the processor time that the process has used (proc(5), stat fields 14 and 15)."""
@@ -242,8 +251,7 @@ class ParserPool:
             return self._ask(request, upload, seconds)
 
     def _ask(self, request: Message, upload: int, seconds: int) -> Message:
-        # Turns are as many as workers, so one is idle.
-        worker = self._idle.pop()
+        worker = self._take()
         try:
             used = worker.cpu_seconds()
             resource.prlimit(worker.process, resource.RLIMIT_CPU, (int(used) + seconds + 1, resource.RLIM_INFINITY))
@@ -261,11 +269,31 @@ class ParserPool:
         self._idle.append(worker)
         return answer
 
+    def _take(self) -> Worker:
+        """Take an idle worker, or a new one if all have ended. Turns are as many as workers.
+
+        Raises:
+            Overloaded: No worker is idle, and none can be started.
+        """
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.is_running():
+                return worker
+            # It ended while it was idle: with the nursery, or for want of memory.
+            self._nursery.reap(worker)
+            _forget(worker)
+        try:
+            return self._nursery.fork()
+        except (OSError, BrokenMessage) as error:
+            raise Overloaded("expected a process to read the upload, none can be started now: try later") from error
+
     def _replace(self, worker: Worker, failure: Exception | None) -> str:
         """End a worker, start another one in its place, and return the reason in one word."""
         code = self._nursery.reap(worker)
         _forget(worker)
-        self._idle.append(self._nursery.fork())
+        # Where no process can be started now, the next request tries again: `_take`.
+        with suppress(OSError, BrokenMessage):
+            self._idle.append(self._nursery.fork())
         if isinstance(failure, TimeoutError) or code == -signal.SIGXCPU:
             return "time"
         # A worker that sent nonsense was alive until `reap` killed it; one whose connection closed was not.

@@ -1,6 +1,7 @@
 """An upload is read by a worker as it would be here, and a hostile one costs its own request alone."""
 
 import asyncio
+import errno
 import io
 import os
 import select
@@ -13,7 +14,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from kdmri_service.engine.parsing.pool import ParserLimits, ParserPool
+from kdmri_service.engine.parsing.pool import Nursery, ParserLimits, ParserPool, Worker
+from kdmri_service.errors import Overloaded
 from pydicom.data import get_testdata_file
 
 from kdmri.errors import InvalidRequest, KdmriError, UnreadableInput, UnreadableKSpace, UnsupportedInput
@@ -137,7 +139,36 @@ def test_a_nursery_that_was_killed_is_started_again(pool: ParserPool, kspace: by
     assert process is not None
     process.kill()
     process.wait()
-    assert parse(pool, Reconstruct(), kspace).jobs
+
+    async def at_once() -> list[Input]:
+        """Use all workers, those that ended with the nursery too."""
+        uploads = [[SourceFile(io.BytesIO(kspace))] for _ in range(4)]
+        return await asyncio.gather(
+            *(pool.parse(Reconstruct(), upload, Limits(2**29), client=str(n)) for n, upload in enumerate(uploads))
+        )
+
+    assert all(source.jobs for source in asyncio.run(at_once()))
+    # One start is enough: the nursery that was started then is still the same.
+    started = pool._nursery._process
+    assert all(source.jobs for source in asyncio.run(at_once()))
+    assert pool._nursery._process is started
+
+
+def test_a_machine_out_of_processes_answers_later_and_recovers(
+    pool: ParserPool, kspace: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Nursery) -> Worker:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Nursery, "fork", refuse)
+        for worker in list(pool._idle):
+            signal.pidfd_send_signal(worker.handle, signal.SIGKILL)
+        for _ in range(3):
+            with pytest.raises(Overloaded, match="try later"):
+                parse(pool, Reconstruct(), kspace)
+    for _ in range(3):
+        assert parse(pool, Reconstruct(), kspace).jobs
 
 
 def test_memory_is_bounded(pool: ParserPool) -> None:
