@@ -5,7 +5,7 @@ import multiprocessing
 import re
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import structlog
@@ -36,6 +36,8 @@ from kdmri.operations.operation import Limits
 
 log = structlog.get_logger()
 
+DISCARD_BYTES, DISCARD_SECONDS = 2**20, 0.25
+"""Bounds on the body of a request that is refused while the service ends."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -101,8 +103,7 @@ async def running(
     catalogue = await scheduler.prepare(load, threads=settings.inference_threads)
     scheduler.batch = settings.batch_on(catalogue.device)
     shadow = Shadow(catalogue, scheduler, rate=settings.shadow_rate)
-    # Linux kills the nursery of the parsers when the thread that started it ends, and idle threads of a pool do end.
-    # This thread lasts as long as the service; nothing is served yet, so the event loop may wait.
+    # Nothing is served yet, so the event loop may wait.
     parsers = _start_parsers(settings) if settings.parsers else None
     log.info("ready", models=len(catalogue.bundles), version=kdmri.__version__)
     limits = Limits(unpacked_bytes=settings.max_unpacked_mb * 2**20)
@@ -128,6 +129,18 @@ def _start_parsers(settings: Settings) -> ParserPool:
             seccomp=held.seccomp,
         )
     return pool
+
+
+async def discard_body(receive: Receive) -> None:
+    """Receive the body of a request that is refused, up to a size and for a time that a small upload needs."""
+    received = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while received < DISCARD_BYTES:
+                message = await receive()
+                received += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 class Envelope:
@@ -166,6 +179,8 @@ class Envelope:
                 if scope["path"] in traces.QUIET:
                     await self.app(scope, receive, send_with_id)
                 elif self.drain.draining:
+                    # A connection that is closed with unread bytes is reset, and the client may never see its response.
+                    await discard_body(receive)
                     await problems.ending()(scope, receive, send_with_id)
                 else:
                     with self.drain.request():

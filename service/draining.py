@@ -112,9 +112,13 @@ async def _close_port(server: uvicorn.Server) -> None:
     for listener in server.servers:
         with ExitStack() as stack:
             copies = [stack.enter_context(socket.socket(fileno=os.dup(s.fileno()))) for s in listener.sockets]
+            # poll(2), not select(2), which knows no descriptor above 1023: a busy service has more.
+            poller = select.poll()
+            for copy in copies:
+                poller.register(copy, select.POLLIN)
             for _ in range(ACCEPT_ROUNDS):
                 # The kernel resets connections that nobody has accepted yet: let the event loop accept them first.
-                if not select.select(copies, [], [], 0)[0]:
+                if not poller.poll(0):
                     break
                 await asyncio.sleep(ACCEPT_SECONDS)
             # The event loop must stop watching a socket before it is shut down.

@@ -28,7 +28,8 @@ def configure(level: str) -> None:
     structlog.configure(
         processors=[*_stamped(), structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(),
+        # One write for a line and its end: lines of several worker processes would be torn otherwise.
+        logger_factory=structlog.WriteLoggerFactory(),
     )
     logging.captureWarnings(True)
 

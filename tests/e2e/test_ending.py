@@ -48,6 +48,8 @@ def statuses_until_it_ends(service: Service) -> Iterator[tuple[int, str]]:
 def test_requests_in_flight_are_answered_and_new_ones_refused(tmp_path: Path, quick: str, workers: str) -> None:
     settings = {"KDMRI_MODELS": quick, "KDMRI_SHADOW_RATE": "0", "KDMRI_QUEUE": "64"}
     with serving(tmp_path, "--workers", workers, **settings) as service, ThreadPoolExecutor(CLIENTS) as clients:
+        # A worker that has not started yet has nothing to drain, and says nothing of it.
+        until(lambda: service.log.read_text().count('"ready"') == int(workers))
         loads = [clients.submit(lambda: list(statuses_until_it_ends(service))) for _ in range(CLIENTS)]
         until(lambda: service.log.read_text().count('"answered"') > 2 * CLIENTS)
         assert service.stop() == 0

@@ -3,6 +3,7 @@ import logging
 import warnings
 
 import pytest
+import structlog
 from kdmri_service.observability import logs
 
 
@@ -37,3 +38,25 @@ def test_warnings_go_where_they_are_withheld() -> None:
     finally:
         logging.captureWarnings(False)
         warnings.showwarning = shown
+
+
+def test_a_line_and_its_end_are_written_at_once() -> None:
+    """Several processes share one output: what two writes make can have another process's line in between."""
+    written: list[str] = []
+
+    class Output:
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+        def flush(self) -> None:
+            pass
+
+    before = structlog.get_config()
+    try:
+        logs.configure("info")
+        factory = structlog.get_config()["logger_factory"]
+        type(factory)(Output())().msg('{"event": "ready"}')
+    finally:
+        structlog.configure(**before)
+    assert written == ['{"event": "ready"}\n']
