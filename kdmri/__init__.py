@@ -43,6 +43,7 @@ def __getattr__(name: str) -> object:
     """Import the Python interface at its first use: torch and the file formats take a second to load."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Imported here, not above: `kdmri --help` and a parser of options need no torch, whose import takes a second.
     from kdmri import api
 
     return getattr(api, name)

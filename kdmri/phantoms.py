@@ -26,18 +26,32 @@ def smooth_phase(rows: int, columns: int) -> Complex[Tensor, "row column"]:
 
 
 def ring_of_coils(coils: int, rows: int, columns: int) -> Complex[Tensor, "coil row column"]:
-    """Return sensitivities of coils on a ring: Gaussians with linear phases, sum |S|^2 = 1; ones for one coil."""
+    """Return sensitivities of coils on a ring: Gaussians with linear phases, sum |S|^2 = 1; ones for one coil.
+
+    Args:
+        coils: number of coils, at equal angles on a circle through the middles of the field of view's sides.
+        rows: rows of the grid.
+        columns: columns of the grid.
+    """
     if coils == 1:
         return torch.ones((1, rows, columns), dtype=torch.complex64)
     row, column = torch.linspace(-1, 1, rows)[:, None], torch.linspace(-1, 1, columns)
     angles = torch.arange(coils) * 2 * torch.pi / coils
     distance = (row - angles.sin()[:, None, None]) ** 2 + (column - angles.cos()[:, None, None]) ** 2
+    # Real coils differ in phase as well as in magnitude: each gets a constant phase and a gradient along the rows.
     maps = torch.polar(torch.exp(-distance), angles[:, None, None] + 0.8 * row * angles.cos()[:, None, None])
     return maps / torch.linalg.vector_norm(maps, dim=0)
 
 
 def random_coils(coils: int, rows: int, columns: int, rng: np.random.Generator) -> Complex[Tensor, "coil row column"]:
-    """Draw smooth sensitivities, waves of at most one period, with sum |S|^2 = 1; ones for one coil."""
+    """Draw smooth sensitivities, waves of at most one period, with sum |S|^2 = 1; ones for one coil.
+
+    Args:
+        coils: number of coils.
+        rows: rows of the grid, at least 3.
+        columns: columns of the grid, at least 3.
+        rng: source of the random coefficients.
+    """
     if coils == 1:
         return torch.ones((1, rows, columns), dtype=torch.complex64)
     waves = torch.zeros((coils, rows, columns), dtype=torch.complex64)
@@ -75,6 +89,8 @@ def scan(
     rng = np.random.default_rng(seed)
     image = torch.from_numpy(images) * smooth_phase(rows, columns)
     full = Acquisition.simulate(image, torch.ones(1, 1, rows, columns), ring_of_coils(coils, rows, columns)[None])
+    # Noise is added to all samples and the mask applied after it, so that one seed gives the same noise at any
+    # acceleration.
     samples = full.samples.numpy() + noise * images.max() * complex_noise(tuple(full.samples.shape), rng)
     lines = np.ones(columns, bool)
     if acceleration > 1:

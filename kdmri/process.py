@@ -17,5 +17,6 @@ def configure_environment() -> None:
 
     OpenMP reads them once, when torch loads it: call this before torch is imported. Child processes inherit them.
     """
+    # What the operator has set stays: it may suit a machine that these values were not measured on.
     for name, value in OPENMP.items():
         os.environ.setdefault(name, value)

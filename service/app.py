@@ -60,7 +60,7 @@ def create_app(settings: Settings | None = None, operations: Sequence[type[Opera
         if parent := multiprocessing.parent_process():
             # One of several workers: it must not outlive a parent that is killed, which would keep the port.
             end_with_parent(parent.pid or 0)
-        with traces.exported(settings.traces):
+        with traces.export_spans(settings.traces):
             async with running(settings, drain, operations) as service:
                 app.state.service = service
                 with drain.on_sigterm(), watching(asyncio.get_running_loop()):
@@ -189,4 +189,4 @@ class Envelope:
                 log.info("client left", method=scope["method"], route=getattr(scope.get("route"), "path", "none"))
             except Exception as error:
                 # The error ends here: raised further, it would reach the server's log with its message.
-                await problems.unforeseen(error)(scope, receive, send_with_id)
+                await problems.internal_error(error)(scope, receive, send_with_id)

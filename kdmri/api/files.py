@@ -59,6 +59,7 @@ def read(
             return dicom.read(folder.files(path))
         with path.open("rb") as file:
             return read(file, contrast=contrast, repetition=repetition, phase=phase, set_number=set_number)
+    # The content decides, never the name: clients, archives and scanners name files as they like.
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     head = stream.read(HEAD)
     stream.seek(0)
@@ -103,18 +104,21 @@ def save(result: Result | KSpace, target: str | os.PathLike[str]) -> None:
         headers = [header for series in result.series for header in series.headers]
         path.write_bytes(png.to_bytes(result.stack, headers))
     elif name.endswith(".h5") and not result.series:
+        # The name of the dataset is that of fastMRI's submissions, so that its evaluation reads the file.
         with h5py.File(path, "w") as file:
             file.create_dataset("reconstruction", data=result.pixels)
             file.attrs["model"] = result.model.reference
     elif name.endswith(".dcm") or not path.suffix:
         _save_dicom(result, path)
     else:
+        # HDF5 has no place for what a DICOM header says of a patient, so a series is not offered in it.
         offered = ".dcm, .nii.gz, .png" + ("" if result.series else ", .h5")
         raise InvalidRequest(f"expected a file name that ends in {offered} or without a suffix, got {path.suffix}")
 
 
 def _is_hdf5(file: BinaryIO) -> bool:
     """Search the places where HDF5 allows its signature, and rewind the file."""
+    # h5py.is_hdf5 takes names only, and an upload may have none.
     size = file.seek(0, io.SEEK_END)
     start, found = 0, False
     while start < size and not found:
@@ -141,6 +145,7 @@ def _save_dicom(result: Result, path: Path) -> None:
         raise UnsupportedInput(
             f"expected one image for a .dcm file, got {len(datasets)}: name a folder, without suffix"
         )
+    # write_files numbers several files itself, but takes the target for the file if there is one.
     if not path.suffix:
         path.mkdir(parents=True, exist_ok=True)
         path = path if len(datasets) > 1 else path / "0001.dcm"

@@ -50,6 +50,8 @@ def load(
     bundles = store.load_all(_models_folder(folder))
     if name in ROLES:
         return load_model(store.choose(bundles, task, role=name), device=device)
+    # A name belongs to one task, so that `task` need not be given with it; an unknown name keeps the given task, and
+    # `choose` lists what there is for it.
     tasks = {bundle.manifest.name: bundle.manifest.task for bundle in bundles}
     chosen = store.choose(bundles, tasks.get(name.partition("@")[0], task), model=name)
     return load_model(chosen, device=device)

@@ -1,4 +1,4 @@
-"""What can be done with a scan or a series: undersample, reconstruct, super-resolve."""
+"""Operations on a scan or a series: undersample, reconstruct, super-resolve."""
 
 from kdmri.api.loading import load
 from kdmri.api.result import Result
@@ -41,7 +41,7 @@ def undersample(
             raise UnsupportedInput(f"expected slices of one size and orientation, got {len(source)} groups")
         source = source[0].images
     full = undersampling.of_images(source) if isinstance(source, Images) else source
-    return undersampling.undersampled(full, acceleration, mask=mask, seed=seed)
+    return undersampling.keep_lines(full, acceleration, mask=mask, seed=seed)
 
 
 def reconstruct(scan: Scan | list[DicomSeries], model: str | Model = "student", *, coils: int | None = None) -> Result:
@@ -65,7 +65,7 @@ def reconstruct(scan: Scan | list[DicomSeries], model: str | Model = "student", 
     """
     if isinstance(scan, list):
         raise UnsupportedInput("expected k-space, got DICOM images: super_resolve takes those")
-    loaded = _loaded(model, "reconstruction")
+    loaded = _model_for(model, "reconstruction")
     return Result((Reconstructor(loaded).reconstruct(scan, coils=coils),), loaded.manifest, scan)
 
 
@@ -92,13 +92,14 @@ def super_resolve(
     if isinstance(source, KSpace):
         raise UnsupportedInput("expected DICOM images, got k-space: reconstruct takes that")
     series = (source,) if isinstance(source, DicomSeries) else tuple(source)
-    loaded = _loaded(model, "super-resolution")
+    loaded = _model_for(model, "super-resolution")
     resolver = SuperResolver(loaded)
     images = tuple(resolver.super_resolve(group.images, scale) for group in series)
     return Result(images, loaded.manifest, series, scale)
 
 
-def _loaded(model: str | Model, task: Task) -> Model:
+def _model_for(model: str | Model, task: Task) -> Model:
+    # A name can be of the wrong task, too: `load` finds any installed model by its name.
     loaded = load(model, task=task) if isinstance(model, str) else model
     if loaded.manifest.task != task:
         raise InvalidRequest(f"expected a model for {task}, {loaded.manifest.reference} is for {loaded.manifest.task}")

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 VARIABLE = "KDMRI_MODELS"
+"""Environment variable of the models folder, for the library, the command line and the service alike."""
 PACKAGED = Path(__file__).parent / "shipped"
 """The models inside a wheel: setup.py maps the repository's models/ to this folder."""
 CHECKOUT = Path(__file__).parents[2] / "models"
@@ -17,4 +18,5 @@ def models_folder() -> Path:
     """
     if given := os.environ.get(VARIABLE):
         return Path(given)
+    # A wheel has no models/ two levels above this file, and a checkout has no shipped/: one of the two exists.
     return PACKAGED if PACKAGED.is_dir() else CHECKOUT

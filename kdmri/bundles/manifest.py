@@ -8,6 +8,7 @@ Task = Annotated[str, Field(pattern=r"^[a-z]+(-[a-z]+)*$")]
 """Name of a task, such as reconstruction or super-resolution. A task that no operation has is refused by the service;
 this module does not list them, so that a new task needs no change here."""
 Role = Literal["teacher", "student"]
+# The student comes first, because it is the default and the first of a pair wherever both answer.
 ROLES: tuple[Role, ...] = ("student", "teacher")
 
 MANIFEST = "manifest.json"
@@ -27,6 +28,7 @@ def cascade_file(number: int) -> str:
 class Manifest(BaseModel):
     """Content of manifest.json: enough to run the model, to check it and to judge it."""
 
+    # An unknown field is an error: it may be one of a newer format that changes what the known ones mean.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[2]
@@ -40,6 +42,7 @@ class Manifest(BaseModel):
     parameters: int
     inputs: dict[str, str]
     """Shape, type and meaning of every graph input."""
+    # JSON as training wrote it: `quality.no_reference` uses the ranges that it knows and ignores the rest.
     trained_on: dict[str, Any]
     """Ranges seen in training: accelerations or scales, columns of the matrix, noise, coils; see quality.ranges."""
     consistency_step: float

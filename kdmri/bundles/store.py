@@ -37,9 +37,11 @@ def load(folder: Path) -> Bundle:
     except FileNotFoundError:
         raise CorruptBundle(f"model {label}: expected {MANIFEST}, found none") from None
     except ValidationError as error:
+        # One line holds one fault: the others often follow from the first.
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "document"
         raise CorruptBundle(f"model {label}: {MANIFEST}, {where}: {first['msg']}") from None
+    # Requests, caches and metrics name a model by its manifest, people by its folder: the two must agree.
     if manifest.reference != label:
         raise CorruptBundle(f"model folder {label}: its manifest says {manifest.reference}")
     for name, expected in manifest.files.items():
@@ -59,6 +61,7 @@ def load_all(models: Path) -> list[Bundle]:
         UnknownModel: there is no bundle at all.
         CorruptBundle: a bundle is incomplete or damaged.
     """
+    # Every bundle is hashed, also those that nobody wants yet: a damaged model must show at startup, not at a request.
     manifests = models.glob(f"*/*/{MANIFEST}")
     bundles = sorted((load(file.parent) for file in manifests), key=lambda b: (b.manifest.name, _order(b)))
     if not bundles:
@@ -92,9 +95,11 @@ def choose(bundles: Sequence[Bundle], task: Task, *, role: str = "student", mode
     if not fitting:
         there = ", ".join(b.manifest.reference for b in bundles if b.manifest.task == task)
         raise UnknownModel(f"expected {wanted}, there is {there or 'none for this task'}")
+    # The newest of a role may belong to another name than the one before it: the role is what a client relies on.
     return max(fitting, key=_order)
 
 
 def _order(bundle: Bundle) -> tuple[int, ...]:
     """Sort key of a version: numbers compare as numbers, so that 0.10.0 is newer than 0.9.0."""
+    # A part that is no number, as in 1.0rc1, is older than any number.
     return tuple(int(part) if part.isdigit() else -1 for part in bundle.manifest.version.split("."))

@@ -13,12 +13,14 @@ from kdmri.errors import UnreadableInput
 errors = Console(stderr=True)
 """Everything but a command's result goes to standard error."""
 
-Role = Literal["student", "teacher"]
+# The values of kdmri.bundles.manifest.Role, which this module does not import: `kdmri --help` needs no pydantic.
+RoleChoice = Literal["student", "teacher"]
 ModelsOption = Annotated[Path, typer.Option("--models", envvar="KDMRI_MODELS", help="Folder of models.")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="NAME or NAME@VERSION.")]
-RoleOption = Annotated[Role, typer.Option("--role", help="Which of a pair of models runs.")]
+RoleOption = Annotated[RoleChoice, typer.Option("--role", help="Which of a pair of models runs.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="File or folder to write.")]
 MODELS = models_folder()
+"""Default of `--models`, read once: typer shows it in the help."""
 
 
 def require(source: Path) -> Path:
@@ -29,7 +31,13 @@ def require(source: Path) -> Path:
 
 
 def report(summary: str, target: Path, notes: Sequence[str] = ()) -> None:
-    """Print what was written where, after what was left out or chosen while reading."""
+    """Print what was written where, after the notes of reading.
+
+    Args:
+        summary: what was made, such as the number of slices and the model.
+        target: file or folder that it was written to.
+        notes: sentences on what was left out or chosen while the source was read, without patient data.
+    """
     for note in notes:
         print_plain(f"note: {note}")
     print_plain(f"{summary} -> {target}")

@@ -27,6 +27,7 @@ def reconstruct(
     models: ModelsOption = MODELS,
 ) -> None:
     """Undersampled k-space to images."""
+    # Commands import what they run: `kdmri --help` would otherwise take the seconds that torch and pydicom need.
     from kdmri.operations import Reconstruct
     from kdmri.operations.encoding import write_files
     from kdmri.operations.media_types import FILE_FORMATS
@@ -42,9 +43,11 @@ def reconstruct(
         coils=coils,
     )
     media_type, suffix = FILE_FORMATS[file_format]
+    # The file stays open until the answer is encoded: its slices are read while the model runs.
     with operation.parse([SourceFile(require(source))]) as scan:
         (result,) = _run(operation, scan, models)
         files = scan.encode([result], media_type)
+    # The default name carries the role, so that a student's images do not replace a teacher's, nor either the source.
     target = output or source.with_name(f"{source.name.removesuffix('.h5')}_{role}{suffix}")
     write_files(files, target)
     acceleration = result.quality.acceleration
@@ -78,7 +81,20 @@ def super_resolve(
 
 
 def _run(operation: "Operation", source: "Input", models: Path) -> "list[Result]":
-    """Run the model that the operation's parameters choose from a models folder."""
+    """Run the model that the operation's parameters choose.
+
+    Args:
+        operation: the operation with its parameters, of which `role` and `model` choose.
+        source: parsed input of the operation.
+        models: models folder.
+
+    Returns:
+        One result for each job of the input.
+
+    Raises:
+        UnknownModel: there is no such model.
+        KdmriError: the model can't run on this input.
+    """
     from kdmri.bundles.store import choose, load_all
     from kdmri.operations.operation import run
     from kdmri.runtime.model import load_model

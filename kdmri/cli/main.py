@@ -25,12 +25,14 @@ app.command()(models.bench)
 @app.callback()
 def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
     """Accelerated MRI reconstruction and super-resolution by distilled networks."""
+    # Through the environment, so that KDMRI_DEBUG=1 does the same where the option can't be given.
     if debug:
         os.environ["KDMRI_DEBUG"] = "1"
 
 
 def add_commands(target: typer.Typer) -> None:
     """Add the commands (serve, train) and command groups (keys) that other packages name as kdmri.commands."""
+    # By entry point, because import-linter allows kdmri no import of the service and the training that offer them.
     for command in entry_points(group="kdmri.commands"):
         loaded = command.load()
         if isinstance(loaded, typer.Typer):
@@ -41,6 +43,7 @@ def add_commands(target: typer.Typer) -> None:
 
 def main() -> None:
     """Run the command line."""
+    # Before any command imports torch, which reads these variables once.
     configure_environment()
     add_commands(app)
     try:
@@ -53,6 +56,7 @@ def _fail(error: Exception) -> None:
     """Print one line and exit with status 1. An OSError names its file without the folders that lead to it."""
     if os.environ.get("KDMRI_DEBUG"):
         raise error
+    # The folders may name a patient; the file's own name is what the user typed or chose from a list.
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     name = f" ({Path(error.filename).name})" if isinstance(error, OSError) and error.filename else ""
     print_plain(f"kdmri: {text}{name}", style="red")

@@ -12,12 +12,14 @@ from kdmri.cli.common import MODELS, ModelsOption
 
 
 def list_models(models: ModelsOption = MODELS) -> None:
-    """What is there: name, version, role, size, scores."""
+    """List the installed models: name, version, role, size, scores."""
     from kdmri.bundles.store import load_all
 
     table = Table("model", "task", "role", "parameters", "test scores: PSNR in dB (SSIM)")
     for bundle in load_all(models):
         manifest = bundle.manifest
+        # A manifest also has the scores of the baseline and of a student's teacher, each under its own suffix: only the
+        # model's own are its scores.
         scores = [
             f"{key.removesuffix(f' {manifest.role}')} {figures['psnr']:.2f} ({figures['ssim']:.3f})"
             for key, figures in manifest.scores.items()
@@ -34,6 +36,7 @@ def bench(
     models: ModelsOption = MODELS,
 ) -> None:
     """Teacher against student on every back end of this machine, taking turns in one run."""
+    # Imported here, because it loads torch and all back ends.
     from kdmri.benchmark import compare
 
     rows = compare(models, repeats=repeats, threads=threads)

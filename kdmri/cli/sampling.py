@@ -21,9 +21,9 @@ def undersample(
 ) -> None:
     """Keep one line in R of fully sampled k-space; an image becomes the k-space of its magnitude first."""
     from kdmri.formats.kspace import fastmri
-    from kdmri.operations.undersampling import read_full, undersampled
+    from kdmri.operations.undersampling import keep_lines, read_full
 
     full = read_full(require(source))
-    kept = undersampled(full, acceleration, mask=mask, seed=seed)
+    kept = keep_lines(full, acceleration, mask=mask, seed=seed)
     fastmri.write(output, kept)
     report(f"{mask} mask, seed {seed}, acceleration {kept.acceleration:.2f}", output)

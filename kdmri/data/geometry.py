@@ -34,9 +34,12 @@ class Geometry:
             spacing: distance between adjacent rows and between adjacent columns, in millimetres.
             thickness: slice thickness in millimetres.
         """
+        # Half of the extent between the first and the last pixel's centre, in millimetres.
         rows, columns = ((length - 1) / 2 * step for length, step in zip(shape, spacing, strict=True))
         heights = (np.arange(slices) - (slices - 1) / 2) * thickness
         positions = np.stack([np.full(slices, -columns), np.full(slices, -rows), heights], axis=1)
+        # In LPS the first axis points to the patient's left and the second to the back: increasing columns go to the
+        # left and increasing rows to the back, as axial images are shown.
         return cls(positions, np.eye(3)[:2], spacing, thickness, placed=False)
 
     def select(self, slices: slice) -> "Geometry":
@@ -45,6 +48,8 @@ class Geometry:
 
     def crop(self, shape: tuple[int, int], to: tuple[int, int]) -> "Geometry":
         """Return the geometry after the centre crop of `shape` to `to` (rows, columns); see `fourier.centre_crop`."""
+        # The centre of either grid is at n // 2. For sizes of unlike parity, half the difference would be off by a
+        # pixel.
         skipped = [old // 2 - new // 2 for old, new in zip(shape, to, strict=True)]
         along_row, along_column = self.orientation
         shift = along_column * skipped[0] * self.spacing[0] + along_row * skipped[1] * self.spacing[1]
@@ -57,6 +62,7 @@ class Geometry:
         """
         row_spacing, column_spacing = self.spacing
         along_row, along_column = self.orientation
+        # Negative: the first centre of the finer grid is nearer to the corner.
         move = (1 / scale - 1) / 2
         shift = along_row * column_spacing * move + along_column * row_spacing * move
         finer = (row_spacing / scale, column_spacing / scale)

@@ -72,6 +72,7 @@ class KSpace:
         return replace(
             self,
             samples=self.samples[slices],
+            # A single mask stands for all slices, also for those of the range.
             mask=self.mask if len(self.mask) == 1 else self.mask[slices],
             geometry=self.geometry and self.geometry.select(slices),
             calibration=self.calibration and self.calibration.select(slices),
@@ -79,6 +80,7 @@ class KSpace:
 
     def without_patient(self) -> "KSpace":
         """Return the same scan without patient data: for other processes, caches and logs."""
+        # The calibration scan is of the same patient.
         calibration = self.calibration and self.calibration.without_patient()
         return replace(self, calibration=calibration, patient_and_study=PatientAndStudy())
 
@@ -99,5 +101,6 @@ def concatenate(parts: Sequence[KSpace]) -> KSpace:
 
     The result has neither geometry nor patient data: the parts may be of different patients.
     """
+    # A part may have one mask for all of its slices, which the next part does not share.
     masks = [np.broadcast_to(part.mask, (len(part.samples), *part.mask.shape[1:])) for part in parts]
     return KSpace(np.concatenate([part.samples for part in parts]), np.concatenate(masks), parts[0].image_shape)

@@ -9,6 +9,7 @@ nobody.
 class PatientAndStudy(dict[str, str]):
     """Values of DICOM attributes by keyword, as a file states them: patient, study, frame of reference and protocol."""
 
+    # A plain dictionary would print its values into any log line, traceback or assertion that it takes part in.
     def __repr__(self) -> str:
         return f"{type(self).__name__}(<{len(self)} attributes>)"
 

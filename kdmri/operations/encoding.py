@@ -27,7 +27,17 @@ GAIN = 5
 
 
 def figures(manifest: Manifest, images: Images, quality: Quality) -> dict[str, JsonValue]:
-    """Return model, role, shape and quality of the images that a model made."""
+    """Return model, role, shape and quality of the images that a model made.
+
+    Args:
+        manifest: manifest of the model.
+        images: the images, of which the shape (slice, row, column) is stated.
+        quality: figures of the images; those that do not apply to them are left out.
+
+    Returns:
+        Values that JSON and HDF5 attributes can hold.
+    """
+    # Four digits: the noise estimate itself is good to two or three.
     measured = {name: float(f"{value:.4g}") for name, value in vars(quality).items() if value is not None}
     distances = no_reference.distances(quality, manifest)
     warnings = no_reference.warnings(quality, manifest)
@@ -61,6 +71,7 @@ def hdf5(datasets: Mapping[str, Pixels], values: Mapping[str, JsonValue]) -> byt
     with h5py.File(buffer, "w") as file:
         for name, pixels in datasets.items():
             file.create_dataset(name, data=pixels)
+        # Attributes have no null and no nesting: what HDF5 can't hold is left to the JSON answer.
         for place, attributes in ((file, values), *((file[name], values.get(name)) for name in datasets)):
             if isinstance(attributes, Mapping):
                 place.attrs.update({key: v for key, v in attributes.items() if not isinstance(v, dict | None)})
@@ -95,10 +106,11 @@ def envelope(files: Sequence[bytes], media_type: str) -> tuple[bytes, str]:
     Raises:
         NotAcceptable: There are several files and the type holds one.
     """
+    # multipart/related needs a boundary in its Content-Type, so that type comes back with the body.
     if media_type == RELATED:
-        return _related(files)
+        return _multipart_related(files)
     if media_type == ZIP:
-        return _zipped(files), ZIP
+        return _zip_archive(files), ZIP
     if len(files) != 1:
         raise NotAcceptable(f"{DICOM} holds one object, the answer has {len(files)}: accept {ZIP} or {RELATED}")
     return files[0], media_type
@@ -106,6 +118,7 @@ def envelope(files: Sequence[bytes], media_type: str) -> tuple[bytes, str]:
 
 def write_files(files: Sequence[bytes], target: Path) -> None:
     """Write one file to `target`, or several as 0001.dcm and so on to the folder `target`."""
+    # Four digits keep the order of slices in listings that sort by name; longer series go on with five.
     if len(files) == 1:
         target.write_bytes(files[0])
         return
@@ -114,7 +127,7 @@ def write_files(files: Sequence[bytes], target: Path) -> None:
         (target / f"{number:04d}.dcm").write_bytes(content)
 
 
-def _zipped(objects: Sequence[bytes]) -> bytes:
+def _zip_archive(objects: Sequence[bytes]) -> bytes:
     buffer = io.BytesIO()
     # Members are stored, not deflated: noisy pixels hardly shrink, and a network is faster than deflate.
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -123,7 +136,8 @@ def _zipped(objects: Sequence[bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _related(objects: Sequence[bytes]) -> tuple[bytes, str]:
+def _multipart_related(objects: Sequence[bytes]) -> tuple[bytes, str]:
+    # 122 random bits: the boundary must occur in no file, and searching gigabytes for it would take longer.
     boundary = uuid.uuid4().hex
     head = f"--{boundary}\r\nContent-Type: {DICOM}\r\n\r\n".encode()
     body = b"".join(head + content + b"\r\n" for content in objects) + f"--{boundary}--\r\n".encode()

@@ -26,7 +26,7 @@ from kdmri.operations.media_types import BINARY, DICOM_TYPES, HDF5, JSON, NIFTI,
 from kdmri.operations.packing import Record
 from kdmri.quality.no_reference import Quality
 from kdmri.runtime.model import Model
-from kdmri.runtime.stages import Stage, untimed
+from kdmri.runtime.stages import Stage, measure_nothing
 
 BOTH = "both"
 """The role of a request that is answered by the student and by the teacher."""
@@ -50,7 +50,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Result:
-    """What one model made of one job."""
+    """Images that one model made of one job, with their quality."""
 
     manifest: Manifest
     images: Images
@@ -85,11 +85,11 @@ class Job(ABC):
         """Return a job of some of the slices, with arrays of its own that can be sent to another process."""
 
     @abstractmethod
-    def run(self, model: Model, stage: Stage = untimed) -> Images:
+    def run(self, model: Model, stage: Stage = measure_nothing) -> Images:
         """Return the images that the model makes of this job."""
 
     @abstractmethod
-    def run_batch(self, others: Sequence[Self], model: Model, stage: Stage = untimed) -> list[Images]:
+    def run_batch(self, others: Sequence[Self], model: Model, stage: Stage = measure_nothing) -> list[Images]:
         """Run this job and `others`, all of one batch key, in one pass.
 
         Args:
@@ -130,7 +130,7 @@ class Input(ABC):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What parsing left out or chose, in sentences without patient data."""
+        """Omissions and choices made while parsing, as sentences without patient data."""
         return ()
 
     @property
@@ -182,6 +182,7 @@ class Input(ABC):
         Returns:
             The content of one file.
         """
+        # Images of both roles are not offered as DICOM: a series of each would mix up in an archive (SIDE_BY_SIDE).
         if media_type == PNG:
             return png.to_bytes(Images(encoding.side_by_side(pair[0].images, pair[1].images)), self.headers)
         if media_type == HDF5:
@@ -195,6 +196,7 @@ class Operation(BaseModel, ABC):
     # By name, too: `set` is a parameter of requests, and a type in Python.
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
+    # Class variables describe the task to transports; fields are the parameters that a client may set.
     name: ClassVar[str]
     """Label in metrics and spans; the path of the route, with dashes."""
     task: ClassVar[Task]
@@ -254,8 +256,21 @@ class Operation(BaseModel, ABC):
         """Return a small job that the model can run, to warm it up."""
 
 
-def run(source: Input, model: Model, stage: Stage = untimed) -> list[Result]:
-    """Run all jobs of an input one after the other, and assess what the model made of each."""
+def run(source: Input, model: Model, stage: Stage = measure_nothing) -> list[Result]:
+    """Run all jobs of an input one after the other, and assess the images of each.
+
+    Args:
+        source: the parsed input, whose files must still be open.
+        model: a model for the input's task.
+        stage: announces the stages of the work.
+
+    Returns:
+        One result for each job, in the order of the jobs.
+
+    Raises:
+        UnsupportedInput: the model can't run on a job, for example because a value is not finite.
+        ExceedsMemory: a job needs more memory than the device has.
+    """
     results = []
     for job in source.jobs:
         images = job.run(model, stage)

@@ -37,7 +37,7 @@ def pack(records: Sequence[Record]) -> tuple[JsonValue, list[ndarray]]:
         A JSON document, in which {"array": n} stands for the n-th of the arrays, and the arrays.
     """
     arrays: list[ndarray] = []
-    return [_packed(record, arrays) for record in records], arrays
+    return [_pack_value(record, arrays) for record in records], arrays
 
 
 def unpack(document: JsonValue, arrays: Sequence[ndarray]) -> tuple[Record, ...]:
@@ -47,13 +47,14 @@ def unpack(document: JsonValue, arrays: Sequence[ndarray]) -> tuple[Record, ...]
         UnreadableInput: The document does not describe records.
     """
     try:
-        return CHECKED.validate_python(tuple(_unpacked(part, arrays) for part in document))  # type: ignore[union-attr]
+        return CHECKED.validate_python(tuple(_unpack_value(part, arrays) for part in document))  # type: ignore[union-attr]
     except (ValidationError, ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
         raise UnreadableInput("expected a file that can be read, got one that its reader could not describe") from error
 
 
-def _packed(value: object, arrays: list[ndarray]) -> JsonValue:
+def _pack_value(value: object, arrays: list[ndarray]) -> JsonValue:
     """Return one value of a record as JSON, appending the arrays that it refers to."""
+    # bool before int, of which it is a subclass; numpy's scalars are not JSON, though they print like it.
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int | np.integer):
@@ -65,21 +66,23 @@ def _packed(value: object, arrays: list[ndarray]) -> JsonValue:
         return {"array": len(arrays) - 1}
     if isinstance(value, Dataset):
         return {"header": [_elements(value), _elements(getattr(value, "file_meta", Dataset()))]}
+    # Its own kind restores the class, whose text form shows no value.
     if isinstance(value, PatientAndStudy):
         return {"patient": {str(key): str(item) for key, item in value.items()}}
     if is_dataclass(value):
-        return {"fields": {field.name: _packed(getattr(value, field.name), arrays) for field in fields(value)}}
+        return {"fields": {field.name: _pack_value(getattr(value, field.name), arrays) for field in fields(value)}}
     if isinstance(value, Sequence):
-        return [_packed(item, arrays) for item in value]
+        return [_pack_value(item, arrays) for item in value]
     raise TypeError(f"expected a value that records hold, got {type(value).__name__}")
 
 
-def _unpacked(value: JsonValue, arrays: Sequence[ndarray]) -> object:
-    """Return the value that `_packed` made JSON of; records as dictionaries of their fields."""
+def _unpack_value(value: JsonValue, arrays: Sequence[ndarray]) -> object:
+    """Return the value that `_pack_value` made JSON of; records as dictionaries of their fields."""
     if isinstance(value, list):
-        return tuple(_unpacked(item, arrays) for item in value)
+        return tuple(_unpack_value(item, arrays) for item in value)
     if not isinstance(value, dict):
         return value
+    # Every object has exactly one key, its kind; anything else raises ValueError, which `unpack` reports.
     ((kind, content),) = value.items()
     if kind == "array" and isinstance(content, int):
         return arrays[content]
@@ -88,12 +91,13 @@ def _unpacked(value: JsonValue, arrays: Sequence[ndarray]) -> object:
     if kind == "patient" and isinstance(content, dict):
         return PatientAndStudy({key: str(item) for key, item in content.items()})
     if kind == "fields" and isinstance(content, dict):
-        return {key: _unpacked(item, arrays) for key, item in content.items()}
+        return {key: _unpack_value(item, arrays) for key, item in content.items()}
     raise ValueError("expected an array, a header, patient data or fields")
 
 
 def _elements(dataset: Dataset) -> str:
     """Return the elements of a data set in explicit VR little endian, as base64."""
+    # Explicit VR, because private elements are in no dictionary: implicit VR would lose their types.
     buffer = DicomBytesIO()
     buffer.is_implicit_VR, buffer.is_little_endian = False, True
     # A plain copy has no encoding of its own; that of the source would be compared with the buffer's.

@@ -24,7 +24,7 @@ from kdmri.quality import no_reference
 from kdmri.quality.no_reference import Quality
 from kdmri.runtime import Reconstructor, batch_key
 from kdmri.runtime.model import Model
-from kdmri.runtime.stages import Stage, untimed
+from kdmri.runtime.stages import Stage, measure_nothing
 
 BYTES_PER_SAMPLE = 8
 """A complex64 sample of one coil."""
@@ -55,12 +55,13 @@ class ReconstructionJob(Job):
         return not self.kspace.mask.all()
 
     def part(self, slices: slice) -> Self:
+        # Patient data do not enter the other process: images are compared there, and no DICOM is written.
         return replace(self, kspace=_copy(self.kspace.select(slices).without_patient()))
 
-    def run(self, model: Model, stage: Stage = untimed) -> Images:
+    def run(self, model: Model, stage: Stage = measure_nothing) -> Images:
         return Reconstructor(model).reconstruct(self.kspace, coils=self.coils, stage=stage)
 
-    def run_batch(self, others: Sequence[Self], model: Model, stage: Stage = untimed) -> list[Images]:
+    def run_batch(self, others: Sequence[Self], model: Model, stage: Stage = measure_nothing) -> list[Images]:
         return Reconstructor(model).reconstruct_each([self.kspace, *(job.kspace for job in others)], stage=stage)
 
     def assess(self, images: Images) -> Quality:
@@ -84,6 +85,7 @@ class ReconstructionInput(Input):
 
     @property
     def records(self) -> Sequence[Record]:
+        # The whole scan is read here: the file stays behind in the process that parsed it.
         return (self.scan.select(slice(None)),)
 
     @property
@@ -108,6 +110,7 @@ class Reconstruct(Operation):
     body_types: ClassVar[tuple[str, ...]] = (HDF5, "application/x-hdf", BINARY)
     documented_types: ClassVar[tuple[str, ...]] = (HDF5,)
     answer_types: ClassVar[tuple[str, ...]] = (HDF5, DICOM, ZIP, PNG, JSON)
+    # A scan is one stack whatever it holds, so that every type can hold its answer.
     answers_are_fixed: ClassVar[bool] = True
 
     contrast: int = Field(0, ge=0, description="which of an ISMRMRD file's, from 0")
@@ -137,6 +140,8 @@ class Reconstruct(Operation):
 
     @classmethod
     def example(cls, manifest: Manifest) -> Job:
+        # Any size will do: kernels are chosen and memory is allocated again for a new one, libraries are loaded only
+        # once.
         samples = np.ones((1, 1, 64, 64), np.complex64)
         return ReconstructionJob(KSpace(samples, np.ones((1, 64, 64), bool), (64, 64)))
 

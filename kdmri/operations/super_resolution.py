@@ -21,7 +21,7 @@ from kdmri.quality import no_reference
 from kdmri.quality.no_reference import Quality
 from kdmri.runtime import SuperResolver
 from kdmri.runtime.model import Model
-from kdmri.runtime.stages import Stage, untimed
+from kdmri.runtime.stages import Stage, measure_nothing
 
 BYTES_PER_PIXEL = 8
 """Memory of one pixel of an answer: float32 while a model works on it, and twice 16 bits while it is encoded."""
@@ -51,12 +51,13 @@ class SuperResolutionJob(Job):
         return REPLAY_BYTES_PER_PIXEL * self.images.pixels[0].size * self.scale**2
 
     def part(self, slices: slice) -> Self:
+        # A copy: a view would keep the whole series in memory until the replay.
         return type(self)(Images(self.images.pixels[slices].copy()), self.scale)
 
-    def run(self, model: Model, stage: Stage = untimed) -> Images:
+    def run(self, model: Model, stage: Stage = measure_nothing) -> Images:
         return SuperResolver(model).super_resolve(self.images, self.scale, stage=stage)
 
-    def run_batch(self, others: Sequence[Self], model: Model, stage: Stage = untimed) -> list[Images]:
+    def run_batch(self, others: Sequence[Self], model: Model, stage: Stage = measure_nothing) -> list[Images]:
         stacks = [self.images, *(job.images for job in others)]
         return SuperResolver(model).super_resolve_each(stacks, self.scale, stage=stage)
 
@@ -88,6 +89,7 @@ class SuperResolutionInput(Input):
 
     @property
     def notes(self) -> tuple[str, ...]:
+        # A dict serves as an ordered set: groups of one upload share most of their notes.
         return tuple(dict.fromkeys(note for group in self.groups for note in group.notes))
 
     @property
@@ -111,6 +113,7 @@ class SuperResolve(Operation):
     body_types: ClassVar[tuple[str, ...]] = (DICOM, ZIP, BINARY)
     documented_types: ClassVar[tuple[str, ...]] = (DICOM, ZIP, RELATED)
     answer_types: ClassVar[tuple[str, ...]] = (DICOM, ZIP, RELATED, PNG, JSON)
+    # One object can be answered bare, several need an envelope: only the files show which it is.
     answers_are_fixed: ClassVar[bool] = False
 
     scale: int = 2
@@ -130,4 +133,5 @@ class SuperResolve(Operation):
 
     @classmethod
     def example(cls, manifest: Manifest) -> Job:
+        # A scale that the model was trained on: any other would be refused.
         return SuperResolutionJob(Images(np.ones((1, 32, 32), np.float32)), manifest.trained_on["scales"][0])

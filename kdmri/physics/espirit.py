@@ -48,7 +48,9 @@ def estimate_sensitivities(
     for samples in kspace:
         calibration = samples[:, rows, columns]
         operator = _coil_operator(_signal_space(calibration, size, threshold), coarse)
-        images = ifft2c(_embed(calibration * _taper((rows, columns), samples.device), (rows, columns), shape, coarse))
+        images = ifft2c(
+            _zero_pad(calibration * _taper((rows, columns), samples.device), (rows, columns), shape, coarse)
+        )
         vector = _unit(images)
         for _ in range(iterations):
             vector = _unit((operator * vector).sum(dim=1))
@@ -92,7 +94,7 @@ def _coil_operator(
     return torch.fft.fftshift(torch.fft.ifft2(padded, norm="forward"), dim=(-2, -1)) / (size[0] * size[1])
 
 
-def _embed(
+def _zero_pad(
     calibration: Complex[Tensor, "coil r c"],
     region: tuple[slice, slice],
     shape: tuple[int, int],

@@ -73,7 +73,7 @@ def acceleration(mask: Bool[ndarray, "slice row column"]) -> float:
     return float(mask.size / max(int(mask.sum()), 1))
 
 
-def measured(kspace: Complex[ndarray, "slice coil row column"]) -> Bool[ndarray, "slice row column"]:
+def measured_mask(kspace: Complex[ndarray, "slice coil row column"]) -> Bool[ndarray, "slice row column"]:
     """The mask read off zero-filled k-space: where any coil holds a sample."""
     return np.any(kspace != 0, axis=1)
 
@@ -96,8 +96,10 @@ def calibration_region(mask: Bool[ndarray, "row column"]) -> tuple[slice, slice]
     rows, columns = mask.shape
     row, column = rows // 2, columns // 2
     if mask[row, column]:
-        return _grown(mask, row, column)
-    beside = [_grown(mask, row, near) for near in (column - 1, column + 1) if 0 <= near < columns and mask[row, near]]
+        return _grow_region(mask, row, column)
+    beside = [
+        _grow_region(mask, row, near) for near in (column - 1, column + 1) if 0 <= near < columns and mask[row, near]
+    ]
     return max(beside, key=_area, default=(slice(row, row), slice(column, column)))
 
 
@@ -105,7 +107,7 @@ def _area(region: tuple[slice, slice]) -> int:
     return (region[0].stop - region[0].start) * (region[1].stop - region[1].start)
 
 
-def _grown(mask: Bool[ndarray, "row column"], top: int, left: int) -> tuple[slice, slice]:
+def _grow_region(mask: Bool[ndarray, "row column"], top: int, left: int) -> tuple[slice, slice]:
     rows, columns = mask.shape
     bottom, right = top, left
     growing = True

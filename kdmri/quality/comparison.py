@@ -16,7 +16,7 @@ SSIM_WINDOW = 7
 
 @dataclass(frozen=True)
 class Comparison:
-    """How close the student came, and what it saved. The teacher's images are the reference."""
+    """Agreement of a student's images with its teacher's, which are the reference, and the time of both."""
 
     psnr_db: float
     ssim: float | None
@@ -38,7 +38,15 @@ def compare(
     student_seconds: float,
     teacher_seconds: float,
 ) -> Comparison:
-    """Both answers to one input, with the model time per slice that each took."""
+    """Compare the images that a student and its teacher made of one input.
+
+    Args:
+        student: the student's magnitude images.
+        teacher: the teacher's, of the same shape and in the same units.
+        student_seconds: model time per slice of the student.
+        teacher_seconds: model time per slice of the teacher.
+    """
+    # scikit-image raises an error for images that are smaller than its window.
     wide = min(teacher.shape[1:]) >= SSIM_WINDOW
     if np.array_equal(student, teacher) or not teacher.any():
         equal = np.array_equal(student, teacher)

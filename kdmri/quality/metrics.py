@@ -22,6 +22,7 @@ def psnr(truth: Volume, image: Volume) -> float:
 
 def ssim(truth: Volume, image: Volume) -> float:
     """Mean structural similarity over slices, 7 x 7 window, data range = volume maximum, as in fastMRI."""
+    # The maximum of the volume, not of the slice: fastMRI's choice, without which dark end slices would dominate.
     data_range = float(truth.max())
     return float(
         np.mean([structural_similarity(t, i, data_range=data_range) for t, i in zip(truth, image, strict=True)])
@@ -30,6 +31,7 @@ def ssim(truth: Volume, image: Volume) -> float:
 
 def hfn(truth: Volume, image: Volume) -> float:
     """High-frequency error norm: nmse's root after a Laplacian of Gaussian, sigma 1.5 pixels (Ravishankar 2011)."""
+    # The filter is linear, so filtering the error is filtering both images and taking the difference.
     edges = np.stack([gaussian_laplace(np.asarray(t, np.float64), 1.5) for t in truth])
     errors = np.stack([gaussian_laplace(np.asarray(i - t, np.float64), 1.5) for t, i in zip(truth, image, strict=True)])
     return float(np.linalg.norm(errors) / np.linalg.norm(edges))

@@ -79,6 +79,7 @@ def of_super_resolution(images: Images, source: Images, scale: int) -> Quality:
     # One unit for both stacks, removed before anything is squared: values beyond 1e19 would overflow.
     unit = power_of_two(pixels[None])
     coarse, finer = divide(pixels[None], unit)[0], divide(torch.from_numpy(images.pixels)[None], unit)[0]
+    # The coarse image is what the finer one has to show after the same scanner measured it: the residual is the rest.
     departure = downsample(finer, scale) - coarse
     residual = float(torch.linalg.vector_norm(departure)) / (float(torch.linalg.vector_norm(coarse)) or 1)
     middle = len(coarse) // 2
@@ -91,6 +92,7 @@ def of_super_resolution(images: Images, source: Images, scale: int) -> Quality:
 def statistics(relative: Float[Tensor, "slice row column"]) -> tuple[float, float]:
     """Compute intensity and contrast of scaled slices: means over slices that are not empty, 0 if all are."""
     means = relative.mean(dim=(-2, -1))
+    # Empty slices at the ends of a volume have no contrast, and would pull the means towards zero.
     full = means > 0
     if not full.any():
         return 0.0, 0.0
@@ -100,6 +102,7 @@ def statistics(relative: Float[Tensor, "slice row column"]) -> tuple[float, floa
 
 def ranges(manifest: Manifest) -> dict[str, tuple[float, float]]:
     """Return the ranges a model was trained on, by names of Quality's fields, as far as its manifest states them."""
+    # Manifests state lists of values or [smallest, largest]; noise only its largest, because training begins at none.
     trained = manifest.trained_on
     stated = {
         "acceleration": trained.get("accelerations"),
@@ -113,11 +116,11 @@ def ranges(manifest: Manifest) -> dict[str, tuple[float, float]]:
 
 def distances(quality: Quality, manifest: Manifest) -> dict[str, float]:
     """Compute by how many octaves (factors of two) each figure lies outside the trained range: from 0 to FAR."""
-    found = vars(quality)
+    figures = vars(quality)
     return {
-        name: _octaves(found[name], low, high)
+        name: _octaves(figures[name], low, high)
         for name, (low, high) in ranges(manifest).items()
-        if found[name] is not None
+        if figures[name] is not None
     }
 
 
@@ -125,21 +128,22 @@ def _octaves(value: float, low: float, high: float) -> float:
     if low <= value <= high:
         return 0.0
     nearest = high if value > high else low
+    # A figure of zero is infinitely many octaves from any range; FAR keeps histograms and means finite.
     return min(abs(math.log2(value / nearest)), FAR) if value > 0 and nearest > 0 else FAR
 
 
 def warnings(quality: Quality, manifest: Manifest) -> list[str]:
     """Return a sentence for each reason why an answer may be worse than the scores of the model's card."""
-    said, usual = [], ranges(manifest)
+    texts, usual = [], ranges(manifest)
     if quality.acceleration == 1:
-        said.append("k-space is fully sampled: the answer is the plain image")
+        texts.append("k-space is fully sampled: the answer is the plain image")
     for name, octaves in distances(quality, manifest).items():
         value, (low, high) = vars(quality)[name], usual[name]
         # A lower acceleration than in training is easier: it needs no warning.
         easier = name == "acceleration" and value < low
         if octaves > TOLERANCE and not easier:
-            said.append(f"{name} {value:.3g} is outside the trained range {low:g} to {high:g}")
+            texts.append(f"{name} {value:.3g} is outside the trained range {low:g} to {high:g}")
     limit = float(manifest.trained_on.get("residual", RESIDUAL))
     if quality.residual > limit:
-        said.append(f"{quality.residual:.0%} of what was measured is not in the answer, usual is at most {limit:.0%}")
-    return said
+        texts.append(f"{quality.residual:.0%} of what was measured is not in the answer, usual is at most {limit:.0%}")
+    return texts

@@ -1,7 +1,7 @@
 """Bundles made runnable: a back end for the networks, TorchScript for data consistency."""
 
 from kdmri.runtime.reconstructor import Reconstructor, batch_key, zero_filled
-from kdmri.runtime.stages import Stage, untimed
+from kdmri.runtime.stages import Stage, measure_nothing
 from kdmri.runtime.superresolver import SuperResolver
 
-__all__ = ["Reconstructor", "Stage", "SuperResolver", "batch_key", "untimed", "zero_filled"]
+__all__ = ["Reconstructor", "Stage", "SuperResolver", "batch_key", "measure_nothing", "zero_filled"]

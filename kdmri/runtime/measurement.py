@@ -24,7 +24,7 @@ from kdmri.physics.sampling import calibration_region
 from kdmri.physics.scaling import divide, power_of_two
 from kdmri.physics.sparse_fit import sparse_fit
 from kdmri.runtime.memory import check_fits, slices_per_batch
-from kdmri.runtime.stages import Stage, untimed
+from kdmri.runtime.stages import Stage, measure_nothing
 
 COILS_PER_FOLD = 2
 """Least number of virtual coils for each pixel that aliasing folds onto another, if calibration is a separate scan.
@@ -48,7 +48,7 @@ class Measurement:
 
 
 def measurements(
-    kspace: Scan, device: torch.device, stage: Stage = untimed, *, coils: int | None = None
+    kspace: Scan, device: torch.device, stage: Stage = measure_nothing, *, coils: int | None = None
 ) -> Iterator[Measurement]:
     """Prepare a scan batch by batch, with as many slices at a time as free memory allows.
 

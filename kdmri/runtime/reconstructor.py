@@ -16,7 +16,7 @@ from kdmri.runtime.bands import denoise_in_bands
 from kdmri.runtime.measurement import Measurement, measurements, require_finite
 from kdmri.runtime.memory import rows_per_band
 from kdmri.runtime.model import Model
-from kdmri.runtime.stages import Stage, untimed
+from kdmri.runtime.stages import Stage, measure_nothing
 
 
 class Reconstructor:
@@ -25,7 +25,7 @@ class Reconstructor:
     def __init__(self, model: Model) -> None:
         self.model = model
 
-    def reconstruct(self, kspace: Scan, *, coils: int | None = None, stage: Stage = untimed) -> Images:
+    def reconstruct(self, kspace: Scan, *, coils: int | None = None, stage: Stage = measure_nothing) -> Images:
         """Reconstruct magnitude images in the units of the input, cropped to `kspace.image_shape`.
 
         Args:
@@ -40,7 +40,7 @@ class Reconstructor:
         pixels, powers = self._magnitudes(kspace, coils, stage)
         return Images(pixels, kspace.geometry, _residual(powers))
 
-    def reconstruct_each(self, scans: Sequence[Scan], *, stage: Stage = untimed) -> list[Images]:
+    def reconstruct_each(self, scans: Sequence[Scan], *, stage: Stage = measure_nothing) -> list[Images]:
         """Reconstruct scans of equal `batch_key` in one pass; each result is what `reconstruct` returns for its scan.
 
         Args:
@@ -56,12 +56,16 @@ class Reconstructor:
         results = zip(scans, pixels[:, None], powers[:, None], strict=True)
         return [Images(image, scan.geometry, _residual(power)) for scan, image, power in results]
 
-    def complex_images(self, kspace: Scan, *, stage: Stage = untimed) -> Iterator[Complex[Tensor, "slice row column"]]:
+    def complex_images(
+        self, kspace: Scan, *, stage: Stage = measure_nothing
+    ) -> Iterator[Complex[Tensor, "slice row column"]]:
         """Yield complex images on the sampled grid without readout oversampling, a batch of slices at a time."""
         return (image * measurement.unit for image, measurement in self._images(kspace, None, stage))
 
     @torch.inference_mode()
-    def run_cascades(self, acquisition: Acquisition, *, stage: Stage = untimed) -> Complex[Tensor, "slice row column"]:
+    def run_cascades(
+        self, acquisition: Acquisition, *, stage: Stage = measure_nothing
+    ) -> Complex[Tensor, "slice row column"]:
         """Alternate denoisers and data consistency: the network's image, before `refine_multicoil`."""
         with stage("data_consistency"):
             scale = acquisition.scale

@@ -8,6 +8,6 @@ StageName = Literal["parse", "queue", "sensitivities", "denoise", "data_consiste
 Stage = Callable[[StageName], AbstractContextManager[None]]
 
 
-def untimed(stage: StageName) -> AbstractContextManager[None]:
+def measure_nothing(stage: StageName) -> AbstractContextManager[None]:
     """A `Stage` for callers that measure nothing."""
     return nullcontext()

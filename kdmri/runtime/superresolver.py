@@ -16,7 +16,7 @@ from kdmri.runtime.bands import denoise_in_bands
 from kdmri.runtime.measurement import require_finite
 from kdmri.runtime.memory import check_fits, rows_per_band, slices_per_batch
 from kdmri.runtime.model import Model
-from kdmri.runtime.stages import Stage, untimed
+from kdmri.runtime.stages import Stage, measure_nothing
 
 
 class SuperResolver:
@@ -26,7 +26,7 @@ class SuperResolver:
         self.model = model
 
     @torch.inference_mode()
-    def super_resolve(self, images: Images, scale: int, *, stage: Stage = untimed) -> Images:
+    def super_resolve(self, images: Images, scale: int, *, stage: Stage = measure_nothing) -> Images:
         """Compute images on a grid `scale` times finer over the same field of view, in the units of the input.
 
         Their k-space equals the input's wherever the input measured it. Networks see slices that are larger than memory
@@ -60,7 +60,9 @@ class SuperResolver:
         geometry = images.geometry and images.geometry.refine(scale)
         return Images(require_finite(torch.cat(parts)).numpy(), geometry)
 
-    def super_resolve_each(self, stacks: Sequence[Images], scale: int, *, stage: Stage = untimed) -> list[Images]:
+    def super_resolve_each(
+        self, stacks: Sequence[Images], scale: int, *, stage: Stage = measure_nothing
+    ) -> list[Images]:
         """Super-resolve stacks of one size in one pass; each result is what `super_resolve` returns for its stack.
 
         Args:

@@ -26,7 +26,7 @@ UVICORN: dict[str, Any] = {
 def configure(level: str) -> None:
     """Configure the service's own lines from a level on; Python's warnings are treated as lines of other libraries."""
     structlog.configure(
-        processors=[*_stamped(), structlog.processors.JSONRenderer()],
+        processors=[*_common_processors(), structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         # One write for a line and its end: lines of several worker processes would be torn otherwise.
         logger_factory=structlog.WriteLoggerFactory(),
@@ -37,7 +37,7 @@ def configure(level: str) -> None:
 def formatter() -> logging.Formatter:
     """Return a formatter that gives lines of other libraries the form of the service's own."""
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_stamped(),
+        foreign_pre_chain=_common_processors(),
         processors=[
             _without_content,
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -46,7 +46,7 @@ def formatter() -> logging.Formatter:
     )
 
 
-def _stamped() -> list[Processor]:
+def _common_processors() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -13,7 +13,7 @@ from kdmri.operations.operation import BOTH
 from kdmri.runtime.stages import StageName
 
 TRACER = trace.get_tracer("kdmri")
-"""Creates no spans until `traces.exported` configures where they go."""
+"""Creates no spans until `traces.export_spans` configures where they go."""
 
 LABELLED_ROLES = (*ROLES, BOTH)
 MODEL_STAGES: tuple[StageName, ...] = ("sensitivities", "denoise", "data_consistency")

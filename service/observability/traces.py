@@ -27,7 +27,7 @@ def _quiet(scope: Scope) -> bool:
 
 
 @contextmanager
-def exported(wanted: bool) -> Iterator[None]:
+def export_spans(wanted: bool) -> Iterator[None]:
     """Export the spans opened inside, the last of them at the end. Raises MissingTraces without the extra `traces`."""
     if not wanted:
         yield

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import nibabel
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from kdmri.bundles.manifest import ROLES
+from kdmri.cli.common import RoleChoice
 from kdmri.formats.kspace import fastmri
 from kdmri.phantoms import phantom, scan
 from tests.contract.requests import copy_of, zipped
@@ -150,3 +153,7 @@ def test_the_serving_path_imports_no_training_dependency() -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
     assert not loaded & {"lightning", "tensorboard", "matplotlib", "onnxscript", "kdmri_training", "nilearn", "pandas"}
+
+
+def test_roles_of_the_command_line_are_those_of_manifests() -> None:
+    assert get_args(RoleChoice) == ROLES

@@ -23,7 +23,7 @@ from kdmri.operations.operation import Input, Job, Limits, Operation, SourceFile
 from kdmri.operations.packing import Record
 from kdmri.quality.no_reference import Quality
 from kdmri.runtime.model import Model
-from kdmri.runtime.stages import Stage, untimed
+from kdmri.runtime.stages import Stage, measure_nothing
 
 SIDE = {"student": 3, "teacher": 5}
 """Pixels a side that a role's network averages."""
@@ -51,14 +51,14 @@ class DenoisingJob(Job):
     def part(self, slices: slice) -> Self:
         return type(self)(Images(self.images.pixels[slices].copy()), self.passes)
 
-    def run(self, model: Model, stage: Stage = untimed) -> Images:
+    def run(self, model: Model, stage: Stage = measure_nothing) -> Images:
         pixels = torch.from_numpy(self.images.pixels)[..., None]
         for _ in range(self.passes):
             with stage("denoise"):
                 pixels = model.denoisers[0](pixels)
         return Images(pixels[..., 0].numpy().copy())
 
-    def run_batch(self, others: Sequence[Self], model: Model, stage: Stage = untimed) -> list[Images]:
+    def run_batch(self, others: Sequence[Self], model: Model, stage: Stage = measure_nothing) -> list[Images]:
         stacks = [job.images.pixels for job in (self, *others)]
         joint = type(self)(Images(np.concatenate(stacks)), self.passes).run(model, stage)
         ends = np.cumsum([len(stack) for stack in stacks])[:-1]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdmri.physics.sampling import MASKS, calibration_region, centre_lines, measured, whole_lines
+from kdmri.physics.sampling import MASKS, calibration_region, centre_lines, measured_mask, whole_lines
 
 kinds = st.sampled_from(sorted(MASKS))
 columns_of = st.integers(64, 400)
@@ -70,7 +70,7 @@ def test_a_zero_sample_in_a_line_is_a_sample(seed: int) -> None:
     samples = np.where(mask, rng.standard_normal((1, 40, 64)) + 1, 0).astype(np.complex64)[:, None]
     row, column = rng.integers(40), rng.choice(np.flatnonzero(mask[0, 0]))
     samples[..., row, column] = 0
-    assert (whole_lines(measured(samples)) == mask).all()
+    assert (whole_lines(measured_mask(samples)) == mask).all()
 
 
 def test_points_stay_points() -> None:

@@ -14,7 +14,7 @@ from kdmri.physics.sparse_fit import sparse_fit
 from kdmri.runtime import Reconstructor, SuperResolver
 from kdmri.runtime.backends.torchscript import load_module
 from kdmri.runtime.model import Model
-from kdmri.runtime.stages import untimed
+from kdmri.runtime.stages import measure_nothing
 
 NOWHERE = torch.device("meta")
 
@@ -55,5 +55,5 @@ def test_several_coils_stay_on_the_device_once_they_are_calibrated(bundles: list
 
 def test_super_resolution_stays_on_the_device(bundles: list[Bundle]) -> None:
     coarse = torch.ones(2, 24, 20, device=NOWHERE)
-    finer = SuperResolver(model(bundles, "super-resolution"))._finer(coarse, 2, untimed)
+    finer = SuperResolver(model(bundles, "super-resolution"))._finer(coarse, 2, measure_nothing)
     assert (finer.device, finer.shape) == (NOWHERE, (2, 48, 40))

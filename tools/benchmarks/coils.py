@@ -25,7 +25,7 @@ from kdmri.bundles.manifest import ROLES
 from kdmri.bundles.store import choose, load_all
 from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import reader as formats
-from kdmri.operations.undersampling import undersampled
+from kdmri.operations.undersampling import keep_lines
 from kdmri.physics.acquisition import Acquisition
 from kdmri.physics.fourier import centre_crop, fft2c, ifft2c, ifftc
 from kdmri.physics.sparse_fit import sparse_fit
@@ -91,10 +91,10 @@ def raw(data: Path) -> None:
     """Tabulate the PSNR of raw scans that were acquired fully sampled."""
     brain, phantom = (formats.read(data / f"{name}.h5") for name in ("brain_16ch", "phantom_32ch"))
     cases = {
-        "brain, random 4x": (brain, [undersampled(brain, 4, seed=seed) for seed in SEEDS]),
-        "brain, random 8x": (brain, [undersampled(brain, 8, seed=seed) for seed in SEEDS]),
+        "brain, random 4x": (brain, [keep_lines(brain, 4, seed=seed) for seed in SEEDS]),
+        "brain, random 8x": (brain, [keep_lines(brain, 8, seed=seed) for seed in SEEDS]),
         "brain, every 4th line and 16": (brain, [formats.read(data / "brain_16ch_r4.mrd.h5")]),
-        "phantom, random 4x": (phantom, [undersampled(phantom, 4, seed=seed) for seed in SEEDS]),
+        "phantom, random 4x": (phantom, [keep_lines(phantom, 4, seed=seed) for seed in SEEDS]),
     }
     truths = {name: zero_filled(full).pixels for name, (full, _) in cases.items()}
     rows = []

@@ -13,7 +13,7 @@ from kdmri.data.images import Images
 from kdmri.formats import nifti
 from kdmri.formats.dicom import reader as dicom
 from kdmri.formats.kspace import fastmri
-from kdmri.operations.undersampling import of_images, undersampled
+from kdmri.operations.undersampling import keep_lines, of_images
 
 ROLES = ("student", "teacher")
 AIR = 0.1
@@ -39,7 +39,7 @@ def kspace_file(images: Images, acceleration: float, seed: int = 0) -> bytes:
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "scan.h5"
-        fastmri.write(path, undersampled(of_images(images), acceleration, seed=seed))
+        fastmri.write(path, keep_lines(of_images(images), acceleration, seed=seed))
         return path.read_bytes()
 
 

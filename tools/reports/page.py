@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import httpx2
 import yaml
 
-from kdmri.benchmark import Comparison
+from kdmri.benchmark import SpeedUp
 from tools.dashboards import queries
 from tools.harness.live import RULES
 from tools.reports import pictures
@@ -47,7 +47,7 @@ class Phase(Protocol):
     end: float
 
 
-def page(run: pictures.Run, shadow: Sequence[Phase], like_benchmark: Phase, benchmark: Sequence[Comparison]) -> str:
+def page(run: pictures.Run, shadow: Sequence[Phase], like_benchmark: Phase, benchmark: Sequence[SpeedUp]) -> str:
     """Write everything below the heading.
 
     Args:
@@ -134,7 +134,7 @@ def shadow_queries(window: str) -> list[tuple[str, int]]:
     return asked
 
 
-def speedups(run: pictures.Run, seen: Phase, benchmark: Sequence[Comparison]) -> str:
+def speedups(run: pictures.Run, seen: Phase, benchmark: Sequence[SpeedUp]) -> str:
     """Tabulate the panel's speed-up beside the benchmark's.
 
     Args:

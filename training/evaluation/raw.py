@@ -21,7 +21,7 @@ from numpy import ndarray
 
 from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import reader as formats
-from kdmri.operations.undersampling import undersampled
+from kdmri.operations.undersampling import keep_lines
 from kdmri.runtime import Reconstructor, zero_filled
 from kdmri.runtime.measurement import measurements
 from kdmri.runtime.model import Model
@@ -42,7 +42,7 @@ def evaluate(models: list[Model], data: Path) -> Iterator[Score]:
         for acceleration, noise, seed in product(ACCELERATIONS, NOISES, SEEDS):
             condition = f"{acceleration}x, {noise:.0%} noise" if noise else f"{acceleration}x"
             measured = noisy(full, noise * float(np.percentile(truth, 99.5)), seed)
-            kept = undersampled(measured, acceleration, seed=seed)
+            kept = keep_lines(measured, acceleration, seed=seed)
             answers = {"zero-filled": zero_filled(kept).pixels}
             answers |= {model.manifest.role: Reconstructor(model).reconstruct(kept).pixels for model in models}
             if shutil.which("bart"):

@@ -197,7 +197,7 @@ class _Samples:
 
 def _read_off(samples: _Samples) -> Bool[ndarray, "slice row column"]:
     slices = (samples.read(number, number + 1) for number in range(samples.shape[0]))
-    return sampling.whole_lines(np.concatenate([sampling.measured(one) for one in slices]))
+    return sampling.whole_lines(np.concatenate([sampling.measured_mask(one) for one in slices]))
 
 
 def _mask(

@@ -108,7 +108,7 @@ def _parameter_models(request: Request) -> list[type[BaseModel]]:
     return [model for model in types if isinstance(model, type) and issubclass(model, BaseModel)]
 
 
-def unforeseen(error: Exception) -> Response:
+def internal_error(error: Exception) -> Response:
     """Log an unforeseen error and return its response. Neither contains its message, which may quote the input."""
     log.error("request failed", error=type(error).__name__, where=_place(error))
     detail = "the service failed on this request; its log has an entry under the X-Request-ID of this answer"

@@ -203,4 +203,4 @@ def test_traces_without_their_packages_say_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(MissingTraces, match=r"expected the package opentelemetry\S+, .* pip install 'kdmri\[traces\]'"):
-        traces.exported(True).__enter__()
+        traces.export_spans(True).__enter__()
