@@ -3,6 +3,13 @@
     KdmriError
     ├── TooLarge
     ├── Overloaded
+    │   └── StoreUnavailable
+    ├── JobsDisabled
+    ├── StorageFull
+    ├── UnknownJob
+    ├── UnfinishedJob
+    ├── ErasedJob
+    ├── DifferentJob
     ├── UnsupportedMedia
     ├── Cancelled
     └── MissingTraces
@@ -31,3 +38,31 @@ class Cancelled(KdmriError):
 
 class MissingTraces(KdmriError):
     """Traces are enabled, and the packages that make them are not installed."""
+
+
+class StoreUnavailable(Overloaded):
+    """The jobs database can't be reached."""
+
+
+class JobsDisabled(KdmriError):
+    """The service keeps no jobs: it has no spool."""
+
+
+class StorageFull(KdmriError):
+    """The spool has no room for another job."""
+
+
+class UnknownJob(KdmriError):
+    """No job of this id is there for this key."""
+
+
+class UnfinishedJob(KdmriError):
+    """The job has no result yet."""
+
+
+class ErasedJob(KdmriError):
+    """The job's result was erased."""
+
+
+class DifferentJob(KdmriError):
+    """The Idempotency-Key belongs to a job with another input or other parameters."""

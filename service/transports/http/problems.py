@@ -7,7 +7,20 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
-from kdmri_service.errors import Cancelled, MissingTraces, Overloaded, TooLarge, UnsupportedMedia
+from kdmri_service.errors import (
+    Cancelled,
+    DifferentJob,
+    ErasedJob,
+    JobsDisabled,
+    MissingTraces,
+    Overloaded,
+    StorageFull,
+    StoreUnavailable,
+    TooLarge,
+    UnfinishedJob,
+    UnknownJob,
+    UnsupportedMedia,
+)
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -38,6 +51,13 @@ STATUS: dict[type[KdmriError], HTTPStatus] = {
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+    StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    JobsDisabled: HTTPStatus.NOT_IMPLEMENTED,
+    UnknownJob: HTTPStatus.NOT_FOUND,
+    UnfinishedJob: HTTPStatus.CONFLICT,
+    ErasedJob: HTTPStatus.GONE,
+    DifferentJob: HTTPStatus.UNPROCESSABLE_ENTITY,
     Cancelled: DISCONNECTED,
     CorruptBundle: HTTPStatus.INTERNAL_SERVER_ERROR,
     MissingTraces: HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -1,0 +1,1 @@
+"""Migrations of the jobs database, run by Alembic as the service starts."""
