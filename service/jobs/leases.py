@@ -12,7 +12,7 @@ from kdmri_service.jobs.database import Database
 from kdmri_service.jobs.records import Failure, Job, Outcome, State
 from kdmri_service.jobs.schema import ATTEMPTS, JOBS
 from kdmri_service.jobs.store import announce, end_of, job_of
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 ATTEMPTS_AT_MOST = 3
 """Attempts that may fail or lose their worker before the job fails: an input that kills workers must not kill all."""
@@ -197,7 +197,7 @@ class Leases:
             return True
 
 
-def _held(claim: Claim) -> Sequence[object]:
+def _held(claim: Claim) -> Sequence[ColumnElement[bool]]:
     """Return the conditions under which a claim is still valid."""
     return JOBS.c.id == claim.job.id, JOBS.c.attempt == claim.attempt, JOBS.c.state == State.running
 

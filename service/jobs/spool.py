@@ -84,7 +84,7 @@ class Spool:
         with self._path(blob.sha256).open("rb") as sealed:
             yield from unseal(key, sealed)
 
-    def open(self, key: bytes, blob: Blob) -> BinaryIO:
+    def read_file(self, key: bytes, blob: Blob) -> BinaryIO:
         """Return the content as an open file, in memory if it is small, which vanishes when it is closed.
 
         Args:

@@ -7,7 +7,7 @@ from kdmri_service.errors import DifferentJob, UnknownJob
 from kdmri_service.jobs.database import Database
 from kdmri_service.jobs.records import Backlog, Blob, Event, Failure, Job, Outcome, State, Submission
 from kdmri_service.jobs.schema import ATTEMPTS, JOBS, OUTBOX
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 BY_KEY = "key:"
@@ -122,7 +122,7 @@ class Store:
                 ).rowcount
             )
 
-    def expired(self, seconds: float) -> list[str]:
+    def expired_jobs(self, seconds: float) -> list[str]:
         """Return the ids of jobs that ended so many seconds ago and are not erased."""
         with self.database.reading() as connection:
             before = self.database.clock(connection) - seconds
@@ -216,7 +216,7 @@ def announce(connection: Connection, job_id: str, state: State, now: float) -> N
     connection.execute(insert(OUTBOX).values(job=job_id, event=state, created=now))
 
 
-def _same(owner: str, identity: str) -> Sequence[Any]:
+def _same(owner: str, identity: str) -> Sequence[ColumnElement[bool]]:
     return JOBS.c.owner == owner, JOBS.c.identity == identity
 
 

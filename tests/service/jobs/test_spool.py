@@ -61,7 +61,7 @@ def test_files_are_their_users_own_and_say_nothing(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
     assert b"Doe" not in file.read_bytes()
-    assert spool.open(key, blob).read() == b"Doe^Jane" * 1000
+    assert spool.read_file(key, blob).read() == b"Doe^Jane" * 1000
     spool.delete(blob.sha256)
     spool.delete(blob.sha256)
     assert not file.exists()

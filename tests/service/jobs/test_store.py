@@ -205,14 +205,14 @@ def test_erasure_takes_what_ended_and_keeps_its_dates(queue: Queue) -> None:
     assert queue.leases.finish(queue.one(), outcome("result"), 1)
     assert queue.store.referenced_files() == {"result"}
     queue.now += 100
-    assert queue.store.expired(101) == []
-    assert queue.store.expired(100) == [job.id]
+    assert queue.store.expired_jobs(101) == []
+    assert queue.store.expired_jobs(100) == [job.id]
     assert queue.store.erase(job.id)
     assert not queue.store.erase(job.id)
     erased = queue.store.get(job.id)
     assert (erased.key, erased.fingerprint, erased.result, erased.inputs) == (None, None, None, [])
     assert (erased.state, erased.erased) == (State.done, queue.now)
-    assert queue.store.expired(0) == []
+    assert queue.store.expired_jobs(0) == []
     assert queue.store.referenced_files() == set()
 
 
