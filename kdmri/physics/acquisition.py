@@ -47,6 +47,7 @@ class Acquisition:
 
     def to(self, device: torch.device) -> "Acquisition":
         """Return the same measurement with samples and sensitivities on a device."""
+        # The mask stays on the host: `is_complete` and `pattern` read it, which would otherwise wait for the device.
         return Acquisition(self.samples.to(device), self.mask, self.sensitivities.to(device))
 
     @property
@@ -88,6 +89,7 @@ class Acquisition:
 
     def misfit(self, image: Image) -> Float[Tensor, " slice"]:
         """|A x - y|^2 of every slice."""
+        # Samples are zero outside the mask, and M F S x is too: the sum runs over what was measured.
         misfit = torch.zeros(len(image), dtype=self.samples.real.dtype, device=image.device)
         for coil in range(self.coils):
             misfit += power(self._see(image, coil) - self.samples[:, coil])
@@ -109,6 +111,7 @@ class Acquisition:
             return ifft2c(samples[:, 0])
         image = torch.zeros_like(samples[:, 0])
         for coil in range(self.coils):
+            # In place: a product of its own would be one more array of the image's size for every coil.
             image.addcmul_(self.sensitivities[:, coil].conj(), ifft2c(samples[:, coil]))
         return image
 

@@ -46,9 +46,11 @@ def compression_matrix(
     if not 0 < energy <= 1:
         raise ValueError(f"expected a share of energy in (0, 1], got {energy}")
     samples = kspace.transpose(0, 1).flatten(1)
+    # The Gram matrix has coil x coil elements: its eigenvectors are the left singular vectors of the samples.
     values, vectors = torch.linalg.eigh(samples @ samples.mH)
     # eigh sorts upwards, and rounding may leave small negative eigenvalues of a matrix that has none.
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+    # The first count whose cumulative sum reaches the share, so at least one coil even without any signal.
     count = coils or int((values.cumsum(0) < energy * values.sum()).sum()) + 1
     return vectors[:, : min(count, kspace.shape[1])].mH
 

@@ -52,11 +52,20 @@ class DataConsistency(nn.Module):
 
 
 def normal(image: Tensor, mask: Tensor, sensitivities: Tensor) -> Tensor:
-    """A^H A x: what the measurement would see of an image, zero-filled; shapes as in DataConsistency.
+    """A^H A x: what the measurement would see of an image, zero-filled.
 
     The sum goes coil after coil: one coil's image stays in the processor's cache and needs no new memory. All coils at
     once would, and allocating it takes longer than the sums (docs/decisions/0003).
+
+    Args:
+        image: x, complex (batch, row, column).
+        mask: result of `fft_order`.
+        sensitivities: S, complex (batch or 1, coil, row, column).
+
+    Returns:
+        Complex (batch, row, column).
     """
+    # No orthonormal scaling and no shifts: a transform and its inverse cancel both.
     axes = [-1] if mask.shape[-2] == 1 else [-2, -1]
     if sensitivities.shape[1] == 1:
         # Products with ones would take as long as the transforms.
@@ -71,7 +80,17 @@ def normal(image: Tensor, mask: Tensor, sensitivities: Tensor) -> Tensor:
 
 
 def _solve(gradient: Tensor, mask: Tensor, sensitivities: Tensor, iterations: int = ITERATIONS) -> Tensor:
-    """Solve A^H A d = gradient by conjugate gradients from d = 0, every image of the batch on its own."""
+    """Solve A^H A d = gradient by conjugate gradients from d = 0, every image of the batch on its own.
+
+    Args:
+        gradient: A^H y - A^H A x, complex (batch, row, column).
+        mask: result of `fft_order`.
+        sensitivities: complex (batch or 1, coil, row, column).
+        iterations: steps, each with one product by A^H A.
+
+    Returns:
+        d, complex (batch, row, column).
+    """
     solution = torch.zeros_like(gradient)
     residual, direction = gradient, gradient
     power = _power(residual)
@@ -83,6 +102,7 @@ def _solve(gradient: Tensor, mask: Tensor, sensitivities: Tensor, iterations: in
         solution = solution + length * direction
         residual = residual - length * image
         remaining = _power(residual)
+        # The same floor as above: an image whose residual has vanished keeps its solution.
         direction = residual + remaining / power.clamp(min=1e-20) * direction
         power = remaining
     return solution

@@ -37,6 +37,9 @@ def estimate_sensitivities(
             patches of 6 loses 0.4 to 0.9 dB, without a sampled centre 6 dB (docs/decisions/0004).
         iterations: steps of the power method that finds the eigenvector. It starts from low-resolution coil images,
             which are close to it.
+
+    Returns:
+        Sensitivities on the grid of `kspace`, for every slice by itself; ones for a single coil.
     """
     if kspace.shape[1] == 1:
         return torch.ones_like(kspace)
@@ -45,6 +48,7 @@ def estimate_sensitivities(
     size = _patch(rows, kernel), _patch(columns, kernel)
     coarse = (min(shape[0], GRID), min(shape[1], GRID))
     maps = []
+    # Slice by slice, because the number of directions that span the signal space differs between slices.
     for samples in kspace:
         calibration = samples[:, rows, columns]
         operator = _coil_operator(_signal_space(calibration, size, threshold), coarse)
@@ -69,7 +73,17 @@ def _patch(extent: slice, kernel: int) -> int:
 def _signal_space(
     calibration: Complex[Tensor, "coil r c"], size: tuple[int, int], threshold: float
 ) -> Complex[Tensor, "direction coil y x"]:
-    """Compute orthonormal directions that span the patches of the calibration region."""
+    """Compute orthonormal directions that span the patches of the calibration region.
+
+    Args:
+        calibration: fully sampled k-space of one slice.
+        size: rows and columns of a patch (y, x).
+        threshold: share of the largest singular value below which a direction is noise.
+
+    Returns:
+        Directions, at least one; the strongest is the last, as eigh sorts them.
+    """
+    # unfold appends the axes of a patch: (coil, patch row, patch column, y, x); a row of the matrix is one patch.
     patches = calibration.unfold(1, size[0], 1).unfold(2, size[1], 1)
     matrix = patches.permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
     # The right singular vectors are the eigenvectors of the Gram matrix, which take an eighth of the SVD's time.
@@ -86,8 +100,11 @@ def _coil_operator(
     # A product of two kernels spans twice their size: this many samples determine it everywhere.
     dense = (2 * size[0], 2 * size[1])
     transformed = torch.fft.ifft2(directions, s=dense, norm="forward")
+    # A sum over directions of products in the image domain is the autocorrelation of the kernels: the lags of a
+    # convolution, from 1 - size to size - 1 along each axis.
     lags = torch.fft.fft2(torch.einsum("jcyx,jdyx->cdyx", transformed, transformed.conj()), norm="forward")
     padded = torch.zeros(*lags.shape[:2], *shape, dtype=lags.dtype, device=lags.device)
+    # Lags of either sign lie at the two ends of an axis, in the FFT's order, and stay there on the larger grid.
     for y in (slice(0, size[0]), slice(1 - size[0], None)) if size[0] > 1 else (slice(0, 1),):
         for x in (slice(0, size[1]), slice(1 - size[1], None)) if size[1] > 1 else (slice(0, 1),):
             padded[..., y, x] = lags[..., y, x]
@@ -100,7 +117,14 @@ def _zero_pad(
     shape: tuple[int, int],
     coarse: tuple[int, int],
 ) -> Complex[Tensor, "coil row column"]:
-    """Place calibration samples into zero-filled k-space of a coarser grid over the same field of view."""
+    """Place calibration samples into zero-filled k-space of a coarser grid over the same field of view.
+
+    Args:
+        calibration: samples of the region, at most as large as `coarse`.
+        region: rows and columns of the samples in k-space of `shape`.
+        shape: rows and columns of the scan's k-space.
+        coarse: rows and columns of the grid to fill; zero frequency is at n // 2 of both grids.
+    """
     kspace = torch.zeros((len(calibration), *coarse), dtype=calibration.dtype, device=calibration.device)
     top, left = (extent.start - fine // 2 + few // 2 for extent, fine, few in zip(region, shape, coarse, strict=True))
     kspace[:, top : top + calibration.shape[1], left : left + calibration.shape[2]] = calibration
@@ -111,6 +135,7 @@ def _interpolate(maps: Complex[Tensor, "coil r c"], shape: tuple[int, int]) -> C
     """Interpolate unit vectors to a grid of `shape` by periodic cubic convolution (Keys 1981)."""
     if maps.shape[1:] == shape:
         return maps
+    # Interpolation shortens vectors between grid points of unlike phase, so that they are scaled to unit length again.
     down, along = (_cubic(fine, few, maps.device) for fine, few in zip(shape, maps.shape[1:], strict=True))
     wide = maps @ along.to(maps.dtype).T
     # Real and imaginary parts lie side by side: one matrix product with real weights gives them already in order.
@@ -120,10 +145,20 @@ def _interpolate(maps: Complex[Tensor, "coil r c"], shape: tuple[int, int]) -> C
 
 
 def _cubic(fine: int, few: int, device: torch.device) -> Float[Tensor, "fine few"]:
-    """Compute the weights of `few` periodic points for each of `fine`; the centres n // 2 coincide."""
+    """Compute weights of cubic convolution (Keys 1981, a = -1/2) on a periodic grid; the centres n // 2 coincide.
+
+    Args:
+        fine: points to interpolate at.
+        few: points to interpolate between, over the same field of view.
+        device: device of the result.
+
+    Returns:
+        A matrix with four weights in every row, whose sum is 1.
+    """
     place = (torch.arange(fine, device=device) - fine // 2) * (few / fine) + few // 2
     before = place.floor()
     t = place - before
+    # The weights of the points before, at, after and two after the place, t of a spacing beyond the second of them.
     taps = [(-t + 2 * t**2 - t**3) / 2, 1 - (5 * t**2 - 3 * t**3) / 2]
     taps += [(t + 4 * t**2 - 3 * t**3) / 2, (t**3 - t**2) / 2]
     columns = (before.long()[:, None] + torch.arange(-1, 3, device=device)) % few
@@ -139,6 +174,7 @@ def _unit(images: Complex[Tensor, "coil row column"]) -> Complex[Tensor, "coil r
     """Scale vectors over the coils to unit length; a zero vector becomes one with equal parts of all coils."""
     # Reducing complex numbers along the first axis takes ten times as long as reducing pairs of real ones.
     parts = torch.view_as_real(images)
+    # Division by the largest part first: squares of values below 1e-19 would vanish, and above 1e19 overflow.
     largest = parts.abs().amax(dim=(0, -1))[..., None]
     scaled = parts / torch.where(largest > 0, largest, 1)
     power = scaled.square().sum(dim=(0, -1))[..., None]
@@ -164,6 +200,7 @@ def _taper(region: tuple[slice, slice], device: torch.device) -> Tensor:
     """Compute a Hann window over the calibration region, against Gibbs ringing of the low-resolution images."""
 
     def window(extent: slice) -> Tensor:
+        # The window's end points are zero: two more points than samples, so that no sample is lost to them.
         return torch.hann_window(extent.stop - extent.start + 2, periodic=False, device=device)[1:-1]
 
     return window(region[0])[:, None] * window(region[1])

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Complex, Shaped
 from torch import Tensor
 
+# Rows and columns are always the last axes, so that slices and coils may stand before them in any number.
 AXES = (-2, -1)
 
 
@@ -19,6 +20,7 @@ def ifft2c(kspace: Complex[Tensor, "*batch row column"]) -> Complex[Tensor, "*ba
 
 def fftc(image: Complex[Tensor, "*shape"], axis: int) -> Complex[Tensor, "*shape"]:
     """Image to k-space along one axis, in the convention of `fft2c`."""
+    # ifftshift before and fftshift after: for odd sizes the two differ, and the other order would be off by a sample.
     return torch.fft.fftshift(torch.fft.fft(torch.fft.ifftshift(image, axis), dim=axis, norm="ortho"), axis)
 
 

@@ -23,15 +23,18 @@ def noise_deviation(samples: Complex[Tensor, "coil row column"]) -> float:
     Returns:
         Deviation of the real part of a sample, equal to that of its imaginary part; 0 if no sample is left.
     """
+    # The ends are those of the rows that hold samples: files may pad the readout with zeros (partial echo).
     measured_rows = (samples != 0).any(dim=-1).any(dim=0).cpu().nonzero().flatten()
     if len(measured_rows) == 0:
         return 0.0
     first, last = int(measured_rows[0]), int(measured_rows[-1]) + 1
     rows = max(1, round(EDGE * (last - first)))
     ends = torch.cat([samples[:, first : first + rows], samples[:, last - rows : last]], dim=1)
+    # A quarter of the lines at either side is the outer half.
     quarter = ends.shape[-1] // 4
     corners = torch.cat([ends[..., :quarter], ends[..., -quarter:]], dim=-1)
     measured = corners[corners != 0]
+    # With few lines none may lie in the corners; the ends of any line are the next best.
     measured = measured if len(measured) else ends[ends != 0]
     return float(torch.view_as_real(measured).abs().median()) / NORMAL_MEDIAN
 
@@ -59,6 +62,7 @@ def prewhiten(
     # In double precision: coils that receive nearly the same noise differ by little more than float32's rounding.
     noise = noise.astype(np.complex128) - noise.mean(axis=1, keepdims=True)
     covariance = noise @ noise.conj().T
+    # A mean variance of 1 keeps the units of the samples, whatever the units of the noise scan.
     mean_variance = np.trace(covariance).real / len(covariance)
     if not mean_variance > 0 or not np.linalg.cond(covariance) < MAX_CONDITION:
         return samples

@@ -12,11 +12,22 @@ from torch import Tensor
 
 
 def _resize_axis(image: Float[Tensor, "*batch n"], new: int, reach: float) -> Float[Tensor, "*batch m"]:
-    """Band-limited resampling of the last axis from n to `new` points; `reach` is new spacing - old, over old."""
+    """Resample the last axis, band-limited, over the same field of view.
+
+    Args:
+        image: real values at n points.
+        new: number of points of the result, m.
+        reach: (new spacing - old spacing) over the old spacing; twice the shift of the first point, in old spacings.
+
+    Returns:
+        Values at m points.
+    """
     old = image.shape[-1]
     kept = min(old, new)
+    # norm="forward" divides by n and not by its root: a constant image keeps its value on a grid of any size.
     spectrum = torch.fft.rfft(image, norm="forward")[..., : kept // 2 + 1]
     frequency = torch.arange(kept // 2 + 1, device=image.device)
+    # The Fourier shift theorem: a shift by reach / 2 spacings is a phase of pi * reach * frequency / n.
     ramp = torch.polar(
         torch.ones_like(frequency, dtype=image.dtype), torch.pi * reach * frequency.to(image.dtype) / old
     )
@@ -28,16 +39,17 @@ def _resize_axis(image: Float[Tensor, "*batch n"], new: int, reach: float) -> Fl
 
 
 def upsample(image: Float[Tensor, "*batch row column"], scale: int) -> Float[Tensor, "*batch R C"]:
-    """Sinc interpolation to a grid `scale` times finer over the same field of view."""
+    """Interpolate by sinc to a grid `scale` times finer over the same field of view."""
     reach = 1 / scale - 1
     columns = _resize_axis(image, image.shape[-1] * scale, reach)
     return _resize_axis(columns.mT, image.shape[-2] * scale, reach).mT
 
 
 def downsample(image: Float[Tensor, "*batch R C"], scale: int) -> Float[Tensor, "*batch row column"]:
-    """Truncation of k-space to a grid `scale` times coarser over the same field of view: what a scanner would measure.
+    """Truncate k-space to a grid `scale` times coarser over the same field of view, as a scanner would measure it.
 
-    Raises ValueError where `scale` does not divide both sizes.
+    Raises:
+        ValueError: `scale` does not divide both sizes.
     """
     rows, columns = image.shape[-2:]
     if rows % scale or columns % scale:
@@ -48,7 +60,15 @@ def downsample(image: Float[Tensor, "*batch R C"], scale: int) -> Float[Tensor, 
 
 
 def measured_band(shape: tuple[int, int], scale: int) -> Bool[Tensor, "R C"]:
-    """Where the finer grid's centred k-space was measured by an image of `shape`; both Nyquist ends belong to it."""
+    """Return the samples of the finer grid's centred k-space that an image of `shape` measured.
+
+    Args:
+        shape: rows and columns of the coarse image.
+        scale: factor by which the grid is finer.
+
+    Returns:
+        True where the coarse image has the frequency; both ends of its Nyquist frequency belong to it.
+    """
 
     def band(n: int) -> Bool[Tensor, " N"]:
         frequency = torch.arange(n * scale) - n * scale // 2
@@ -58,5 +78,5 @@ def measured_band(shape: tuple[int, int], scale: int) -> Bool[Tensor, "R C"]:
 
 
 def as_complex(image: Float[Tensor, "*batch row column"]) -> Complex[Tensor, "*batch row column"]:
-    """A real image as a complex one with zero imaginary part."""
+    """Return a real image as a complex one with zero imaginary part."""
     return torch.complex(image, torch.zeros_like(image))

@@ -34,10 +34,12 @@ def power_of_two(array: Shaped[Tensor, "slice ..."]) -> Float[Tensor, " slice"]:
     Args:
         array: real or complex values; of complex ones, the larger part counts.
     """
+    # The larger part of a complex value is within a factor of sqrt(2) of its magnitude, and takes no root.
     parts = torch.view_as_real(array) if array.is_complex() else array
     peak = torch.linalg.vector_norm(parts, ord=torch.inf, dim=tuple(range(1, parts.ndim)))
     _, exponent = torch.frexp(peak)
     power = torch.exp2((exponent - 1).clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT).to(peak.dtype))
+    # NaN and infinity are passed on: the caller refuses the input, and says so.
     return torch.where(peak > 0, torch.where(peak.isfinite(), power, peak), peak)
 
 

@@ -88,9 +88,11 @@ def sparse_fit(
     Returns:
         The image in the units of the samples.
     """
+    # Thresholds are shares of the bright tissue, so that the fit does not depend on the units of the input.
     scale = acquisition.scale
     deviation = (noise_deviations(acquisition.samples) if noise is None else noise) / scale.flatten()
     threshold = (PER_NOISE * deviation).clamp(min=LEAST)[:, None, None]
+    # The fourth power leaves the knee as it is for the noise of most scans, and raises it steeply beyond TRUSTED.
     knee = (KNEE * (1 + (deviation / TRUSTED) ** 4))[:, None, None]
     zero_filled = acquisition.zero_filled / scale
     image = zero_filled
@@ -101,6 +103,7 @@ def sparse_fit(
         return image + (zero_filled - acquisition.normal(image))
 
     for steps in (STEPS,) if _has_centre(acquisition) else ROUNDS_WITHOUT_CENTRE:
+        # The step after the fit puts back what was measured.
         image = guide = consistent(_minimise(image, consistent, guide, threshold, knee, steps))
     return image * scale
 
@@ -128,6 +131,8 @@ def _minimise(
     gradient_step, extrapolated = image, image
     momentum, length = 1.0, 1.0
     for step in range(1, steps + 1):
+        # Taylor, Hendrickx and Glineur 2017, "Exact worst-case performance of first-order methods", POGM: momentum is
+        # theta and length gamma there; 8 in place of 4 makes the last step longer.
         last, last_step, last_length = momentum, gradient_step, length
         momentum = (1 + math.sqrt(1 + (4 if step < steps else 8) * last**2)) / 2
         length = (2 * last + momentum - 1) / momentum
@@ -144,11 +149,22 @@ def _minimise(
 
 
 def _denoise(image: Image, guide: Image, threshold: Tensor, knee: Tensor, *, turn: int) -> Image:
-    """Shrink the wavelets of an image, of another shift every turn: a single shift would leave blocks."""
+    """Shrink the wavelets of an image, of another shift every turn: a single shift would leave blocks.
+
+    Args:
+        image: image to shrink.
+        guide: image that shows where detail is.
+        threshold: t, of each slice.
+        knee: k, of each slice.
+        turn: number of the step, which determines the shift.
+    """
     rows, columns = image.shape[-2:]
     size = 2**LEVELS
+    # 5 and 11 have no factor in common with the 16 pixels of the coarsest wavelets: all shifts along an axis take
+    # turns.
     shift = (5 * turn % size, 11 * turn % size)
 
+    # Sizes are padded to a multiple of the coarsest wavelets; what the padding adds is cut off afterwards.
     def place(image: Image) -> Image:
         return _roll(pad(image, (0, -columns % size, 0, -rows % size)), *shift)
 
@@ -157,12 +173,26 @@ def _denoise(image: Image, guide: Image, threshold: Tensor, knee: Tensor, *, tur
 
 
 def _roll(image: Image, down: int, along: int) -> Image:
-    """Roll an image by one axis after the other: both at once take fourteen times as long (torch 2.13 on a CPU)."""
+    """Roll an image by one axis after the other: both at once take fourteen times as long (torch 2.13 on a CPU).
+
+    Args:
+        image: image to roll; pixels that leave on one side come back on the other.
+        down: rows to move by.
+        along: columns to move by.
+    """
     return image.roll(down, -2).roll(along, -1)
 
 
 def _shrink(image: Image, guide: Image, threshold: Tensor, knee: Tensor, levels: int) -> Image:
-    """Apply soft thresholds to all wavelets of `levels` scales; the coarsest means stay."""
+    """Apply soft thresholds to all wavelets of `levels` scales; the coarsest means stay.
+
+    Args:
+        image: image whose sides are multiples of 2^levels.
+        guide: image of the same size, whose wavelets lower the thresholds.
+        threshold: t, of each slice.
+        knee: k, of each slice.
+        levels: number of scales.
+    """
     if levels == 0:
         return image
     means, *details = _haar(image)
@@ -170,6 +200,7 @@ def _shrink(image: Image, guide: Image, threshold: Tensor, knee: Tensor, levels:
     shrunk = []
     for detail, shown in zip(details, guide_details, strict=True):
         limit = threshold * knee / (knee + shown.abs())
+        # Complex numbers keep their phase: the factor shrinks the magnitude by the limit, to zero at least.
         shrunk.append(detail * (1 - limit / detail.abs().clamp(min=1e-20)).clamp(min=0))
     return _unhaar(_shrink(means, guide_means, threshold, knee, levels - 1), *shrunk)
 
@@ -192,7 +223,14 @@ def _haar(image: Image) -> tuple[Image, Image, Image, Image]:
 
 
 def _unhaar(means: Image, across: Image, down: Image, diagonal: Image) -> Image:
-    """The inverse of `_haar`."""
+    """Compute 2 x 2 pixels from their means and differences: the inverse, and so the adjoint, of `_haar`.
+
+    Args:
+        means: sums of the four pixels, halved.
+        across: left minus right columns.
+        down: upper minus lower rows.
+        diagonal: the difference of the differences.
+    """
     left, right, left_change, right_change = means + across, means - across, down + diagonal, down - diagonal
     upper = torch.stack((left + left_change, right + right_change), dim=-1).flatten(-2)
     lower = torch.stack((left - left_change, right - right_change), dim=-1).flatten(-2)

@@ -16,6 +16,7 @@ def reach(manifest: Manifest) -> tuple[int, int]:
     Every convolution of 3 x 3 sees one row further; with `fold` f they work on a grid f times coarser, whose rows must
     fall on the same rows of the image in every band.
     """
+    # Manifests of networks that work on the image's own grid state no fold.
     fold = manifest.architecture.get("fold", 1)
     return fold * manifest.architecture["convolutions"], fold
 
@@ -33,6 +34,7 @@ def denoise_in_bands(denoiser: Denoiser, planes: Planes, manifest: Manifest, *, 
     if rows >= height:
         return denoiser(planes)
     halo, fold = reach(manifest)
+    # Rounded up, because a band of less than `fold` rows has none of its own on the coarser grid.
     step = -(-max(rows, 1) // fold) * fold
     # In the order of a denoiser's own result, so that the transforms that follow round as they do for the whole image.
     denoised = torch.empty_like(planes, memory_format=torch.contiguous_format)

@@ -65,6 +65,7 @@ def measurements(
     slices, coil_count, rows, columns = kspace.shape
     samples, pixels = coil_count * rows * columns, rows * columns
     check_fits(device, slices=slices, samples=samples, pixels=pixels)
+    # Counted in the coils of the file, of which virtual coils are at most as many: the estimate is on the safe side.
     size = slices_per_batch(device, samples=samples, pixels=pixels)
     for batch in _read_ahead(kspace, size, stage):
         with stage("sensitivities"):
@@ -74,7 +75,17 @@ def measurements(
 
 
 def _prepare(part: KSpace, device: torch.device, coils: int | None) -> Measurement:
-    """Remove units, compress the coils and estimate their sensitivities."""
+    """Remove units, compress the coils and estimate their sensitivities.
+
+    Args:
+        part: slices without readout oversampling.
+        device: device of the result.
+        coils: number of virtual coils, or None to keep the energy of the calibration region.
+
+    Raises:
+        UnsupportedInput: a sample is NaN or infinite, or several coils have no fully sampled centre.
+    """
+    # On the host, where NaN and infinity are noticed without waiting for a device.
     samples, unit = _without_units(part.samples)
     samples = samples.to(device)
     mask = torch.from_numpy(part.mask.astype(np.float32)).unsqueeze(1)
@@ -104,8 +115,15 @@ def require_finite(pixels: Float32[Tensor, "slice row column"]) -> Float32[Tenso
 
 
 def _read_ahead(kspace: Scan, size: int, stage: Stage) -> Iterator[KSpace]:
-    """Read batches of `size` slices; while one batch is worked on, a thread reads the next."""
+    """Read batches of slices; while one batch is worked on, a thread reads the next.
+
+    Args:
+        kspace: the scan to read from.
+        size: slices of a batch; the last one may have fewer.
+        stage: announces "parse" while a batch is waited for, so that reading that costs no time is not counted.
+    """
     parts = [slice(start, start + size) for start in range(0, kspace.shape[0], size)]
+    # One thread: h5py lets one call through at a time, and the work can use one batch ahead, no more.
     with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
         following = reader.submit(kspace.select, parts[0])
         for after in (*parts[1:], None):
@@ -125,6 +143,7 @@ def remove_oversampling(kspace: KSpace) -> KSpace:
     rows, wanted = kspace.samples.shape[-2], kspace.image_shape[0]
     if wanted >= rows or (kspace.mask != kspace.mask[:, :1]).any():
         return kspace
+    # Slice by slice: transforms of all at once would need the memory of the batch several times more.
     samples = np.stack([crop_readout(torch.from_numpy(coils), wanted).numpy() for coils in kspace.samples])
     calibration = kspace.calibration and remove_oversampling(kspace.calibration)
     return replace(kspace, samples=samples, mask=kspace.mask[:, :wanted], calibration=calibration)
@@ -146,6 +165,7 @@ def _virtual_coils(
     source = part.calibration or part
     calibration = samples if source is part else _without_units(source.samples)[0].to(samples.device)
     patterns = [source.mask[min(index, len(source.mask) - 1)] for index in range(len(samples))]
+    # A region for each slice, because a scan may sample every slice with a pattern of its own.
     regions = [_region(pattern) for pattern in patterns]
     shape = (calibration.shape[-2], calibration.shape[-1])
     blocks = [
@@ -179,6 +199,7 @@ def _recalibrate(
         maps: first estimates of the sensitivities.
     """
     image = sparse_fit(Acquisition(samples, mask.float()[None, None], maps))
+    # Measured samples stay as they are; only the missing ones come from the fit.
     completed = torch.where(mask.to(samples.device), samples, fft2c(expand(image, maps)))
     rows, columns = samples.shape[-2:]
     return estimate_sensitivities(completed, (slice(0, rows), slice(0, columns)))

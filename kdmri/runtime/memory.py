@@ -70,10 +70,13 @@ def check_fits(device: torch.device, *, slices: int, samples: int, pixels: int) 
     Raises:
         ExceedsMemory: the estimate is larger than the free memory; the message has both and a request that would fit.
     """
+    # Free memory is asked for once: other requests change it between two calls, and the message would contradict
+    # itself.
     available = free(device)
     needed = peak_memory(device, slices=slices, samples=samples, pixels=pixels)
     if needed <= available:
         return
+    # The largest smaller request: fewer slices of this size, or if not even one fits, slices of fewer pixels.
     fitting = int((available - _per_slice(device, samples=samples, pixels=pixels)) // (PER_RESULT * pixels))
     per_pixel = PER_SAMPLE * samples / pixels + PER_RESULT * slices
     smaller = (
@@ -90,6 +93,7 @@ def check_fits(device: torch.device, *, slices: int, samples: int, pixels: int) 
 def free(device: torch.device) -> int:
     """Return the bytes that a device has free; on a processor, those left to the container that this runs in."""
     if device.type == "cuda":
+        # torch keeps memory that it has freed: it is free for this process, though the driver counts it as in use.
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserved
     return min(_free_of_machine(), _free_of_container())
@@ -97,12 +101,19 @@ def free(device: torch.device) -> int:
 
 def _room(device: torch.device) -> float:
     """Return the bytes that a batch may use."""
+    # A card is faster with more slices at a time, up to its memory: the bound holds for processors only.
     room = SHARE * free(device)
     return min(room, AT_MOST) if device.type == "cpu" else room
 
 
 def _per_slice(device: torch.device, *, samples: int, pixels: int) -> float:
-    """Estimate the bytes to work on one slice, whose features pass through the room of a batch in bands."""
+    """Estimate the bytes to work on one slice, whose features pass through the room of a batch in bands.
+
+    Args:
+        device: device that the work runs on.
+        samples: samples of the slice, in all coils; for images, the pixels of the result.
+        pixels: pixels of the slice.
+    """
     return PER_SAMPLE * samples + min(PER_PIXEL * pixels, _room(device))
 
 
@@ -112,6 +123,7 @@ def _free_of_machine() -> int:
         text = Path("/proc/meminfo").read_text()
     except OSError:
         return 2**62
+    # proc(5) writes kB and means KiB.
     kilobytes = {line.split(":")[0]: line.split()[1] for line in text.splitlines()}
     return 1024 * int(kilobytes["MemAvailable"])
 

@@ -1,4 +1,4 @@
-"""What both tasks share: a bundle's sessions on a device."""
+"""A bundle ready to run on a device: the part that both tasks share."""
 
 import os
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Model:
 
     @property
     def backend(self) -> str:
-        """What runs the denoisers."""
+        """Name of the library that runs the denoisers, with its precision if that is not single."""
         return self.denoisers[0].backend
 
 
@@ -37,16 +37,29 @@ def load_model(
     inferences: int = 1,
     backend: str = ONNXRUNTIME,
 ) -> Model:
-    """Open a verified bundle on a device ("cpu", "cuda", "cuda:1"), for so many `inferences` at a time.
+    """Open a verified bundle on a device.
 
-    `threads` of each by default are the processor's cores; where given, they are torch's, too, in all of this process.
-    Raises InvalidRequest for a back end that this machine does not offer; see kdmri.runtime.backends.
+    Args:
+        bundle: verified model folder.
+        device: "cpu", "cuda" or "cuda:1".
+        threads: threads of one inference; by default as many as the processor has cores. If given, it is also set as
+            the number of torch's threads for this process.
+        inferences: inferences that may run at the same time.
+        backend: one of `selection.BACKENDS`.
+
+    Returns:
+        The model; it can be called from several threads.
+
+    Raises:
+        InvalidRequest: this machine does not offer the back end.
     """
     place = torch.device(device)
     count = threads or os.cpu_count() or 1
     if threads:
         torch.set_num_threads(threads)
     files = [bundle.folder / cascade_file(n + 1) for n in range(bundle.manifest.architecture["cascades"])]
+    # A graph for each cascade, because data consistency runs between them, outside of the back end.
     denoisers = tuple(denoiser(f, backend, device=place, threads=count, inferences=inferences) for f in files)
+    # A tensor on the device, so that no step waits for a number to be copied there.
     step = torch.tensor(bundle.manifest.consistency_step, device=place)
     return Model(bundle.manifest, denoisers, load_module(bundle.folder / CONSISTENCY, place), step, place)

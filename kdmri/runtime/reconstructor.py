@@ -53,6 +53,7 @@ class Reconstructor:
         with stage("parse"):
             slices = concatenate([scan.select(slice(0, 1)) for scan in scans])
         pixels, powers = self._magnitudes(slices, None, stage)
+        # Each scan gets back its slice as a stack of one.
         results = zip(scans, pixels[:, None], powers[:, None], strict=True)
         return [Images(image, scan.geometry, _residual(power)) for scan, image, power in results]
 
@@ -68,12 +69,14 @@ class Reconstructor:
     ) -> Complex[Tensor, "slice row column"]:
         """Alternate denoisers and data consistency: the network's image, before `refine_multicoil`."""
         with stage("data_consistency"):
+            # Networks were trained on images whose bright tissue is about 1.
             scale = acquisition.scale
             image = start = acquisition.zero_filled / scale
             pattern, sensitivities = acquisition.pattern, acquisition.sensitivities
             rows = rows_per_band(image.device, rows=image.shape[-2], columns=len(image) * image.shape[-1])
         for denoiser in self.model.denoisers:
             with stage("denoise"):
+                # A view: real and imaginary part become the last axis without a copy.
                 planes = torch.view_as_real(image)
                 image = torch.view_as_complex(denoise_in_bands(denoiser, planes, self.model.manifest, rows=rows))
             with stage("data_consistency"):
@@ -84,7 +87,16 @@ class Reconstructor:
     def _images(
         self, kspace: Scan, coils: int | None, stage: Stage
     ) -> Iterator[tuple[Complex[Tensor, "slice row column"], Measurement]]:
-        """Yield images in the units of their measurements, batch by batch."""
+        """Yield images in the units of their measurements, batch by batch.
+
+        Args:
+            kspace: the scan.
+            coils: number of virtual coils, or None to keep the energy of the calibration region.
+            stage: announces the stages of the work.
+
+        Yields:
+            Complex images before the crop, and the measurement that they were made from.
+        """
         for measurement in measurements(kspace, self.model.device, stage, coils=coils):
             acquisition = measurement.acquisition
             image = self.run_cascades(acquisition, stage=stage)
@@ -95,7 +107,16 @@ class Reconstructor:
     def _magnitudes(
         self, kspace: Scan, coils: int | None, stage: Stage
     ) -> tuple[Float32[np.ndarray, "slice row column"], Float64[Tensor, "slice 2"]]:
-        """Return magnitude images, and |A x - y|^2 and |y|^2 of every slice."""
+        """Reconstruct magnitude images, and compute |A x - y|^2 and |y|^2 of every slice.
+
+        Args:
+            kspace: the scan.
+            coils: number of virtual coils, or None to keep the energy of the calibration region.
+            stage: announces the stages of the work.
+
+        Returns:
+            Images in the units of the input, cropped to `kspace.image_shape`, and the two squares in its units squared.
+        """
         pixels, powers = [], []
         for image, measurement in self._images(kspace, coils, stage):
             with stage("data_consistency"), torch.inference_mode():
@@ -137,5 +158,6 @@ def zero_filled(kspace: Scan) -> Images:
 
 def _residual(powers: Float64[Tensor, "slice 2"]) -> float:
     """|A x - y| / |y| over slices, from the squares of both."""
+    # A scan without any signal is explained by its image, which is zero: 0 / 1.
     misfit, measured = powers.sum(dim=0).tolist()
     return float((misfit / (measured or 1)) ** 0.5)

@@ -45,6 +45,7 @@ class SuperResolver:
         scales = sorted(set(self.model.manifest.trained_on["scales"]))
         if scale not in scales:
             raise InvalidRequest(f"expected scale {' or '.join(map(str, scales))}, got {scale}")
+        # Everything is estimated from the finer grid: networks, data consistency and the result work on it.
         device, (slices, rows, columns) = self.model.device, images.pixels.shape
         fine = rows * columns * scale**2
         check_fits(device, slices=slices, samples=fine, pixels=fine)
@@ -76,6 +77,7 @@ class SuperResolver:
             ExceedsMemory: the results need more memory than the device has.
         """
         whole = self.super_resolve(Images(np.concatenate([stack.pixels for stack in stacks])), scale, stage=stage)
+        # Stacks may have several slices each: the result is cut where one ends and the next begins.
         ends = np.cumsum([len(stack.pixels) for stack in stacks])[:-1]
         return [
             Images(finer, stack.geometry and stack.geometry.refine(scale))
@@ -83,11 +85,22 @@ class SuperResolver:
         ]
 
     def _finer(self, pixels: Float[Tensor, "slice row column"], scale: int, stage: Stage) -> Float[Tensor, "slice R C"]:
-        """Interpolate, add detail by the network, and project on what was measured."""
+        """Interpolate, add detail by the network, and project on what was measured.
+
+        Args:
+            pixels: coarse images without units, on the model's device.
+            scale: factor of the grid.
+            stage: announces the stages of the work.
+
+        Returns:
+            Images on the finer grid, in the scale of `pixels`.
+        """
         with stage("data_consistency"):
             image = upsample(pixels, scale)
             unit = intensity_scale(image)
             image = image / unit
+            # The interpolated image has exactly the measured frequencies: it is A^H y, with one coil and the band as
+            # mask.
             measured = as_complex(image)
             band = measured_band((pixels.shape[-2], pixels.shape[-1]), scale)
             mask = fft_order(band[None, None].to(image.dtype)).to(image.device)
@@ -98,5 +111,6 @@ class SuperResolver:
                 planes = image.unsqueeze(-1)
                 image = denoise_in_bands(denoiser, planes, self.model.manifest, rows=rows).squeeze(-1)
             with stage("data_consistency"):
+                # The band is symmetric, so that the imaginary part is rounding.
                 image = self.model.consistency(as_complex(image), measured, mask, one_coil, self.model.step).real
         return image * unit

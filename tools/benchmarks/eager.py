@@ -19,6 +19,7 @@ class EagerDenoiser:
     """A cascade's network as in training, for planes-last images, which is PyTorch's channels_last layout."""
 
     backend = "PyTorch"
+    planes = 2
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network

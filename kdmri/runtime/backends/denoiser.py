@@ -1,4 +1,4 @@
-"""What a back end has to offer: one cascade's network, made runnable."""
+"""The interface of a back end: one cascade's network, ready to run."""
 
 from typing import Protocol
 
@@ -13,9 +13,21 @@ class Denoiser(Protocol):
 
     @property
     def backend(self) -> str:
-        """What runs the graph, and in which precision if it is not single."""
+        """Name of the library that runs the graph, with its precision if that is not single."""
+        ...
+
+    @property
+    def planes(self) -> int:
+        """Planes of an image, the last axis of the graph's input: 2 for complex images, 1 for real ones."""
         ...
 
     def __call__(self, planes: Planes) -> Planes:
-        """The denoised planes. No copy is made on the way in or out."""
+        """Return the denoised planes.
+
+        Args:
+            planes: images on the device of this denoiser; they are not changed.
+
+        Returns:
+            A new tensor of the same shape.
+        """
         ...

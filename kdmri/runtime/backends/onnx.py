@@ -16,16 +16,25 @@ CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "Tensorrt
 
 
 class OnnxDenoiser:
-    """A Denoiser on the CPU or, with onnxruntime-gpu, on CUDA; given the options of an `engine`, on TensorRT.
-
-    Raises InvalidRequest where the execution provider can't be loaded, in whose place ONNX Runtime would take another.
-    """
+    """A Denoiser on the CPU or, with onnxruntime-gpu, on CUDA or TensorRT."""
 
     def __init__(
         self, model: Path, *, device: torch.device, threads: int, engine: Mapping[str, str] | None = None
     ) -> None:
+        """Open a session.
+
+        Args:
+            model: ONNX file of one cascade.
+            device: processor or card to run on.
+            threads: threads of one inference on a processor.
+            engine: options of TensorRT's execution provider; without them a card runs CUDA's kernels.
+
+        Raises:
+            InvalidRequest: the execution provider can't be loaded. ONNX Runtime would take another without a word.
+        """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        # The graph is a chain of convolutions: no two of its nodes can run at the same time.
         options.inter_op_num_threads = 1
         # A spinning pool would fight torch's threads, which run data consistency in between.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -43,8 +52,14 @@ class OnnxDenoiser:
         """The execution provider that runs the graph."""
         return str(self.session.get_providers()[0])
 
+    @property
+    def planes(self) -> int:
+        """Planes of an image: the one size of the input that the graph fixes."""
+        return int(self.session.get_inputs()[0].shape[-1])
+
     def __call__(self, planes: Planes) -> Planes:
-        """The denoised planes. No copy is made on the way in or out."""
+        """Return the denoised planes, without a copy on the way in or out."""
+        # Binding passes addresses, so that the memory behind them must be in the order that the graph expects.
         planes = planes.contiguous()
         answer = torch.empty_like(planes)
         binding = self.session.io_binding()
@@ -73,8 +88,11 @@ class OnnxDenoiser:
 
 @cache
 def _share_memory() -> None:
-    """One arena for all sessions of the process: each would keep its largest features for itself, cascade by cascade
-    (64 slices of 256 x 256 by D5C5: 2.3 GB against 0.9)."""
+    """Register one arena for all sessions of the process.
+
+    Without it each session keeps its largest features for itself, cascade by cascade (64 slices of 256 x 256 by D5C5:
+    2.3 GB against 0.9).
+    """
     memory = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
@@ -83,14 +101,27 @@ def _share_memory() -> None:
 
 @cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
-    """All sessions' stream on a card. Not torch's own: its address is 0, which ONNX Runtime takes for none."""
+    """Return the stream that all sessions on a card share.
+
+    It is not torch's own, whose address is 0: ONNX Runtime takes that for no stream at all.
+    """
     return torch.cuda.Stream(device)
 
 
 def _on_card(
     model: Path, options: onnxruntime.SessionOptions, device: torch.device, engine: Mapping[str, str] | None
 ) -> onnxruntime.InferenceSession:
-    """A session whose first choice of a provider was loaded; raises InvalidRequest where it can't be."""
+    """Open a session on a card, with the provider that was asked for and no other.
+
+    Args:
+        model: ONNX file of one cascade.
+        options: options of the session.
+        device: the card.
+        engine: options of TensorRT's execution provider, or None for CUDA's.
+
+    Raises:
+        InvalidRequest: torch finds no card, or the provider can't be loaded.
+    """
     wanted = CUDA if engine is None else TENSORRT
     if not torch.cuda.is_available():
         raise InvalidRequest("torch finds no CUDA device")
@@ -110,7 +141,13 @@ def _on_card(
 def providers(
     device: torch.device, stream: int, engine: Mapping[str, str] | None = None
 ) -> list[tuple[str, dict[str, str]]]:
-    """What runs a graph on a card, first choice first, with options; `stream` is the address of a CUDA stream."""
+    """Return the execution providers of a graph on a card, first choice first, with their options.
+
+    Args:
+        device: the card.
+        stream: address of the CUDA stream to run on.
+        engine: options of TensorRT's provider; without them CUDA's is the first choice.
+    """
     place = {"user_compute_stream": str(stream)}
     if device.index:
         place["device_id"] = str(device.index)

@@ -1,6 +1,6 @@
 """Denoisers on OpenVINO: Intel's and AMD's processors in bfloat16, at half the time of ONNX Runtime's single precision.
 
-The extra `openvino`; imported only where it is asked for.
+Needs the extra `openvino`; imported only if this back end is requested.
 """
 
 from pathlib import Path
@@ -21,6 +21,7 @@ class OpenVinoDenoiser:
         self.precision = precision
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
+            # The number for all streams together, which share them equally.
             "INFERENCE_NUM_THREADS": threads * inferences,
             "PERFORMANCE_HINT": "LATENCY",
             # One stream takes requests in turn, however many threads ask.
@@ -32,11 +33,16 @@ class OpenVinoDenoiser:
 
     @property
     def backend(self) -> str:
-        """What runs the graph."""
+        """Name of the library, with its precision if that is not single."""
         return "OpenVINO" if self.precision == "f32" else f"OpenVINO {self.precision}"
 
+    @property
+    def planes(self) -> int:
+        """Planes of an image: the one size of the input that the graph fixes."""
+        return int(self.compiled.input(0).partial_shape[-1].get_length())
+
     def __call__(self, planes: Planes) -> Planes:
-        """The denoised planes. No copy is made on the way in or out."""
+        """Return the denoised planes, without a copy on the way in or out."""
         planes = planes.contiguous()
         answer = torch.empty_like(planes)
         # A request of its own: several threads may run one model.

@@ -1,6 +1,6 @@
 """Denoisers on TensorRT, through ONNX Runtime: engines built for the card at hand, in single precision.
 
-Imported only where it is asked for. Building an engine takes a while, so they are kept in the user's cache
+Imported only if this back end is requested. Building an engine takes a while, so they are kept in the user's cache
 (`XDG_CACHE_HOME`, by default ~/.cache).
 """
 
@@ -30,26 +30,40 @@ in every cascade of every model: 32 channels of 4 x 512 x 512 in single precisio
 class TensorRtDenoiser:
     """A Denoiser on TensorRT; on CUDA's kernels for images of sizes that no engine was built for.
 
-    Raises InvalidRequest where ONNX Runtime can't load TensorRT or build the engine.
+    An engine is built for a range of sizes; CUDA's kernels take every size.
     """
 
     def __init__(self, model: Path, *, device: torch.device, threads: int) -> None:
+        """Open a session, and build its engine if the cache has none.
+
+        Args:
+            model: ONNX file of one cascade.
+            device: card to run on.
+            threads: threads of one inference, for what a card does not run.
+
+        Raises:
+            InvalidRequest: ONNX Runtime can't load TensorRT or build the engine.
+        """
         forbid_tf32()
         self._kernels = OnnxDenoiser(model, device=device, threads=threads)
-        planes = self._kernels.session.get_inputs()[0].shape[-1]
         folder = engines(model)
         folder.mkdir(parents=True, exist_ok=True)
         # Of several workers one builds, and the others find a whole file.
         with FileLock(folder / "lock"):
-            self._engine = OnnxDenoiser(model, device=device, threads=threads, engine=options(folder, planes))
+            self._engine = OnnxDenoiser(model, device=device, threads=threads, engine=options(folder, self.planes))
 
     @property
     def backend(self) -> str:
         """The execution provider that runs the graph."""
         return self._engine.backend
 
+    @property
+    def planes(self) -> int:
+        """Planes of an image: the one size of the input that the graph fixes."""
+        return self._kernels.planes
+
     def __call__(self, planes: Planes) -> Planes:
-        """The denoised planes."""
+        """Return the denoised planes."""
         if not built_for(planes.shape[1], planes.shape[2]):
             return self._kernels(planes)
         parts = [self._engine(part) for part in planes.split(LARGEST[0])]
@@ -66,25 +80,33 @@ def forbid_tf32() -> None:
 
 
 def built_for(rows: int, columns: int) -> bool:
-    """Whether an engine takes images of this size; any other would be an error."""
+    """Check that an engine takes images of this size; any other would be an error."""
     least, most = SMALLEST[1:], LARGEST[1:]
     return least[0] <= rows <= most[0] and least[1] <= columns <= most[1]
 
 
 def engines(model: Path) -> Path:
-    """The folder of a graph's engine. By its content: ONNX Runtime names an engine by the graph's file and nodes, and
-    would run one with the weights of another version."""
+    """Return the folder of a graph's engine, named by the hash of the graph.
+
+    ONNX Runtime names an engine by the graph's file and nodes, and would run one with the weights of another version.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "kdmri" / "tensorrt" / hashlib.sha256(model.read_bytes()).hexdigest()[:32]
 
 
 def options(folder: Path, planes: int) -> dict[str, str]:
-    """Of the execution provider; see onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html."""
+    """Return options of the provider; see onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html.
+
+    Args:
+        folder: folder of the engine; its parent holds the timings that all engines share.
+        planes: planes of an image, the last axis of the graph's input.
+    """
 
     def shape(size: Size) -> str:
         return f"image:{'x'.join(map(str, (*size, planes)))}"
 
     return {
+        # The scores of a model's card are those of single precision.
         "trt_fp16_enable": "False",
         "trt_engine_cache_enable": "True",
         "trt_engine_cache_path": str(folder),

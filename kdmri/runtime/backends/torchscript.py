@@ -8,7 +8,8 @@ from torch import nn
 
 
 def load_module(file: Path, device: torch.device) -> nn.Module:
-    """The TorchScript module in a file, on a device, for inference."""
+    """Load the TorchScript module in a file to a device, for inference."""
+    # torch.jit.load has no type annotation; what it returns is a ScriptModule, a subclass of Module.
     return cast(nn.Module, torch.jit.load(str(file), map_location=device)).eval()
 
 
