@@ -4,6 +4,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    # Type checkers and editors see the names, though nothing is imported at run time.
     from kdmri.api import (
         DicomSeries,
         Images,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         undersample,
     )
 
+# The names of kdmri.api, repeated as text because reading them there would import it; a test holds the two equal.
 __all__ = [
     "DicomSeries",
     "Images",

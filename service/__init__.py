@@ -1,1 +1,1 @@
-"""The HTTP service: wire (bytes to record), scheduler, runtime, wire (record to bytes)."""
+"""The service: transports take bytes in and out, the engine parses, schedules, runs and encodes."""

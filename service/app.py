@@ -38,6 +38,7 @@ log = structlog.get_logger()
 
 DISCARD_BYTES, DISCARD_SECONDS = 2**20, 0.25
 """Bounds on the body of a request that is refused while the service ends."""
+# Harmless in log lines, headers and shells: an id is quoted in all of them.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -87,7 +88,18 @@ def create_app(settings: Settings | None = None, operations: Sequence[type[Opera
 async def running(
     settings: Settings, drain: Drain, operations: Sequence[type[Operation]] = OPERATIONS
 ) -> AsyncIterator[Service]:
-    """Provide the running service: models loaded and warm, scheduler and shadow started."""
+    """Provide the running service: models loaded and warm, scheduler and shadow started.
+
+    Args:
+        settings: The settings.
+        drain: The requests in flight, and whether the service is ending.
+        operations: The operations that models may be for.
+
+    Raises:
+        UnknownModel: The models folder holds no model.
+        CorruptBundle: A model is incomplete or changed, or no operation has its task.
+        InvalidRequest: This machine does not offer the back end.
+    """
     scheduler = Scheduler(
         inferences=settings.inferences, capacity=settings.queue, patience=settings.batch_wait_ms / 1000
     )
@@ -100,7 +112,9 @@ async def running(
         backend=settings.backend,
         operations=operations,
     )
+    # In an inference thread: what torch and the back end keep for each thread is then warm where requests run.
     catalogue = await scheduler.prepare(load, threads=settings.inference_threads)
+    # Known only now, because the processor may have taken the place of a card.
     scheduler.batch = settings.batch_on(catalogue.device)
     shadow = Shadow(catalogue, scheduler, rate=settings.shadow_rate)
     # Nothing is served yet, so the event loop may wait.
@@ -108,6 +122,7 @@ async def running(
     log.info("ready", models=len(catalogue.bundles), version=kdmri.__version__)
     limits = Limits(unpacked_bytes=settings.max_unpacked_mb * 2**20)
     yield Service(settings, Engine(catalogue, scheduler, limits, parsers), shadow, drain)
+    # In the order of a request's way, so that no stage gets work after it has closed.
     if parsers is not None:
         parsers.close()
     scheduler.close()
@@ -154,7 +169,14 @@ class Envelope:
         self.drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, as an ASGI application."""
+        """Serve one request, as an ASGI application.
+
+        Args:
+            scope: The connection: for HTTP with method, path and headers.
+            receive: Gives the next message of the client.
+            send: Takes the next message for the client.
+        """
+        # The lifespan's messages have no request to name.
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

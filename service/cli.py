@@ -28,6 +28,7 @@ def serve(
     from kdmri_service.observability.multiprocess import shared_metrics
     from kdmri_service.settings import Settings
 
+    # A flag that is not given leaves the environment variable in force, which a None would hide.
     flags = {"host": host, "port": port, "workers": workers}
     settings = Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
     # uvicorn ends well on SIGTERM and then sends the signal to itself, for which Python would report a failure.
@@ -35,6 +36,7 @@ def serve(
     # prometheus-client shares its values only if it is imported after this, which the workers do.
     with shared_metrics() if settings.workers > 1 else nullcontext():
         uvicorn.run(
+            # By name: several workers are started as new processes, which import it for themselves.
             "kdmri_service.app:create_app",
             factory=True,
             host=settings.host,
@@ -61,6 +63,7 @@ def add(
     days: Annotated[int | None, typer.Option(min=1, help="Days until it expires; by default it does not.")] = None,
 ) -> None:
     """Make a key and print it: it is shown once, and kept as a hash."""
+    # In UTC, so that a key expires at one moment on all machines that share the file.
     expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
     typer.echo(add_key(file, name, scope or [Scope.infer], expires))
 

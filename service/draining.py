@@ -16,6 +16,7 @@ import uvicorn
 
 log = structlog.get_logger()
 
+# At most a second in all: a flood of connections must not keep the port open for ever.
 ACCEPT_ROUNDS = 100
 ACCEPT_SECONDS = 0.01
 """Time between two looks at the connections that wait to be accepted before the port is closed."""
@@ -39,6 +40,7 @@ class Drain:
         self.grace = grace
         self.draining = False
         self._in_flight = 0
+        # A service without requests may end at once, so the event begins as set.
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -59,6 +61,7 @@ class Drain:
         self.draining = True
         log.info("draining", requests=self._in_flight)
         try:
+            # The delay counts towards the grace: an orchestrator kills after one deadline, not after a sum.
             async with asyncio.timeout(self.grace):
                 await asyncio.sleep(self.delay)
                 await self._idle.wait()
@@ -81,6 +84,7 @@ class Drain:
 
         async def drain(frame: FrameType | None) -> None:
             await self.wait()
+            # The handler found before is uvicorn's own, a method of its server; under another server only it is called.
             if isinstance(server := getattr(previous, "__self__", None), uvicorn.Server):
                 await _close_port(server)
                 await asyncio.sleep(LINGER_SECONDS)
@@ -130,5 +134,6 @@ async def _close_port(server: uvicorn.Server) -> None:
 
 
 def _call(handler: Handler, frame: FrameType | None) -> None:
+    # SIG_DFL and SIG_IGN are members of an enumeration: there is nothing to call.
     if callable(handler):
         handler(signal.SIGTERM, frame)

@@ -6,6 +6,7 @@ import signal
 from contextlib import suppress
 
 PR_SET_PDEATHSIG = 1
+"""Number of the option in prctl(2), linux/prctl.h."""
 
 
 def end_with_parent(parent: int) -> None:
@@ -17,7 +18,9 @@ def end_with_parent(parent: int) -> None:
         parent: The id of the process that is expected to be the parent. If that has ended before this call, the signal
             would never come, so this process ends at once.
     """
+    # Neither libc nor prctl is everywhere: CDLL raises OSError, an unknown function AttributeError.
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
+        # No clean-up: handlers at exit may wait for the parent that has ended.
         os._exit(1)

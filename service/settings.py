@@ -9,8 +9,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kdmri.bundles.location import models_folder
 
+# The cores that this process may run on, which a container or taskset may have made fewer than the machine has.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 GPU_BATCH = 8
+"""Default of `batch` on a card."""
 
 
 class Settings(BaseSettings):

@@ -41,6 +41,7 @@ def watching(
         missed = 0
         beat = threading.Event()
         while not stopping.is_set():
+            # A beat that is still missing stays queued in the loop; a second one would pile up behind it.
             if missed == 0:
                 beat.clear()
                 loop.call_soon_threadsafe(beat.set)
@@ -52,6 +53,7 @@ def watching(
                 end(EXIT_STATUS)
                 return
 
+    # A daemon: an interpreter that ends without the context must not wait for it.
     thread = threading.Thread(target=watch, name="watchdog", daemon=True)
     thread.start()
     try:

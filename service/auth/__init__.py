@@ -1,1 +1,1 @@
-"""Who may use the service: API keys, OpenID Connect tokens, and what each of them allows."""
+"""Authentication and authorisation: API keys, OpenID Connect tokens, and the rights that each of them gives."""

@@ -46,6 +46,7 @@ def headers(results: Sequence[Result], role: str, notes: Sequence[str] = ()) -> 
     distances = no_reference.distances(first.quality, first.manifest)
     # A dict serves as an ordered set: warnings that both models share appear once.
     warnings = dict.fromkeys(text for r in results for text in no_reference.warnings(r.quality, r.manifest))
+    # Three digits: headers are read by people and by rules with thresholds; the JSON answer has more.
     values = {
         "KDMRI-Model": ", ".join(dict.fromkeys(result.manifest.reference for result in results)),
         "KDMRI-Role": role,
@@ -71,6 +72,7 @@ def figures(source: Input, results: Sequence[Result], request: Observation) -> d
     Returns:
         Quality, notes and times.
     """
+    # The role of the model that answered, which may not be the one requested: a model can be requested by name.
     run = request.runs[results[0].manifest.role]
     return {**source.figures(results), **_notes(source), **_times(run), "stage_milliseconds": _stages(request)}
 

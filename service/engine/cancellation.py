@@ -12,6 +12,7 @@ from kdmri.runtime.stages import Stage, StageName
 def cancellable(stage: Stage, cancelled: threading.Event) -> Stage:
     """Return a stage that raises Cancelled on entry once the event is set."""
 
+    # Checked on entry only: a stage that has begun is never left half done, and lasts a fraction of a second.
     def begin(name: StageName) -> AbstractContextManager[None]:
         if cancelled.is_set():
             raise Cancelled("expected the client to wait for its answer, it disconnected")
@@ -32,6 +33,7 @@ def combine(stages: Sequence[Stage]) -> Stage:
                     entered.enter_context(stage(name))
                 except Cancelled as error:
                     cancellations.append(error)
+            # The work of a batch can't be split once it runs: it goes on for those who still wait.
             if len(cancellations) == len(stages):
                 raise cancellations[0]
             yield

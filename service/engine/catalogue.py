@@ -68,6 +68,7 @@ class Catalogue:
 
     def counterpart(self, manifest: Manifest) -> Bundle | None:
         """Return the teacher that a student was distilled from, else the newest model of the other role, if any."""
+        # The teacher that a student learned from comes first: the comparison then shows what distillation cost.
         for bundle in self.bundles:
             if bundle.manifest.reference == manifest.distilled_from:
                 return bundle
@@ -125,6 +126,7 @@ def load_catalogue(
         device = "cpu"
     choice = _choose_backend(backend, bundles, device=device, threads=threads)
     log.info("back end chosen", backend=choice.backend, reason=choice.reason)
+    # An application may be started twice in one process, as tests do, with other models.
     metrics.MODEL_INFO.clear()
     models = {}
     for bundle in bundles:
@@ -138,7 +140,15 @@ def load_catalogue(
 
 
 def _choose_backend(backend: str, bundles: Sequence[Bundle], *, device: str, threads: int) -> Choice:
-    """Choose one back end for all models and all workers, so that their times can be compared."""
+    """Choose one back end for all models and all workers, so that their times can be compared.
+
+    Args:
+        backend: The setting: a back end, or AUTO.
+        bundles: The models to run.
+        device: Where they run.
+        threads: Threads of one inference.
+    """
+    # Only TensorRT is tried: its libraries may be missing though ONNX Runtime lists it. Others fail with a clear error.
     if backend == TENSORRT and (reason := why_unavailable(TENSORRT, torch.device(device), bundles)):
         log.warning("another back end takes TensorRT's place", reason=reason)
         backend = AUTO
@@ -177,6 +187,7 @@ def load_warm(
 
 def _announce(model: Model, operation: type[Operation]) -> None:
     manifest = model.manifest
+    # Labels state where and how the model runs in fact, which may differ from the settings.
     labels = (manifest.name, manifest.version, manifest.role, manifest.task, model.backend, str(model.device))
     metrics.MODEL_INFO.labels(*labels).set(1)
     metrics.export_model_card(operation.name, manifest)

@@ -65,6 +65,7 @@ class Engine:
             UnknownModel: There is no such model.
             NotAcceptable: No answer of this operation has an accepted type.
         """
+        # Refused before the upload is received, if the parameters alone decide it.
         if (offered := operation.types_known_early) is not None:
             choose_type(offered)
         models = self.catalogue.choose(operation.task, operation.role, operation.model)
@@ -92,6 +93,7 @@ class Engine:
                 with observation("parse"):
                     source = await self._parse(request, files, opened)
                 media_type = _choose_type(request, source)
+                # One after the other: the jobs of one request must not take the turns of other requests.
                 results = [
                     await infer(job, model, self.scheduler, observation)
                     for job in source.jobs
@@ -112,6 +114,7 @@ class Engine:
 
     async def _parse(self, request: Request, files: Sequence[SourceFile], opened: ExitStack) -> Input:
         operation = request.operation
+        # Operations that a programme adds by `create_app` are unknown to the workers, which have imported kdmri's own.
         if self.parsers is None or not self.parsers.knows(operation):
             return await run_sync(opened.enter_context, operation.parse(files, self.limits))
         return await self.parsers.parse(operation, files, self.limits, client=request.client)
@@ -131,6 +134,7 @@ async def _closing_on_error(files: Sequence[SourceFile]) -> AsyncIterator[ExitSt
 
 
 def _close(source: SourceFile) -> None:
+    # A path is the caller's file, of which parsing opened and closed its own handle.
     if not isinstance(source.file, Path):
         source.file.close()
 

@@ -38,6 +38,7 @@ class Inference:
 
 def run_batch(inferences: Sequence[Inference]) -> list[Result]:
     """Run inferences of one batch key in one pass through the networks; assess each result by itself."""
+    # A batch key contains the model's reference: the first model is that of all.
     first, *others = inferences
     stage = combine([inference.stage(batch_size=len(inferences)) for inference in inferences])
     stacks = first.job.run_batch([inference.job for inference in others], first.model, stage)

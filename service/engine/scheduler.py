@@ -8,7 +8,7 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Barrier
-from typing import Any, TypeVar
+from typing import TypeVar, cast, overload
 
 import structlog
 import torch
@@ -19,20 +19,22 @@ from kdmri_service.observability.observation import Observation
 log = structlog.get_logger()
 
 Outcome = TypeVar("Outcome")
+Work = TypeVar("Work", bound=Callable[[], object])
+RunBatch = Callable[[Sequence[Callable[[], object]]], Sequence[object]]
 
 
 @dataclass(eq=False)
 class _Request:
-    """Work from its arrival in the queue to its outcome."""
+    """Work of any type, from its arrival in the queue to its outcome."""
 
-    work: Callable[[], Any]
+    work: Callable[[], object]
     batch_key: Hashable
-    run_batch: Callable[[Sequence[Any]], Sequence[Any]] | None
+    run_batch: RunBatch | None
     may_wait: bool
-    """Whether it still waits for requests to share its turn with, though a turn may be free."""
+    """True while it waits for requests to share its turn with, though a turn may be free."""
     context: Context = field(default_factory=copy_context)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
-    outcome: "asyncio.Future[Any]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    outcome: "asyncio.Future[object]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Scheduler:
@@ -105,14 +107,27 @@ class Scheduler:
             self.in_flight -= 1
             self._publish()
 
+    @overload
+    async def run(self, work: Callable[[], Outcome], observation: Observation) -> Outcome: ...
+
+    @overload
     async def run(
         self,
-        work: Callable[[], Outcome],
+        work: Work,
+        observation: Observation,
+        *,
+        batch_key: Hashable,
+        run_batch: Callable[[Sequence[Work]], Sequence[Outcome]],
+    ) -> Outcome: ...
+
+    async def run(
+        self,
+        work: Callable[[], object],
         observation: Observation,
         *,
         batch_key: Hashable = None,
-        run_batch: Callable[[Sequence[Any]], Sequence[Outcome]] | None = None,
-    ) -> Outcome:
+        run_batch: Callable[[Sequence[Work]], Sequence[object]] | None = None,
+    ) -> object:
         """Run work in an inference thread once there is a free turn.
 
         Args:
@@ -134,7 +149,9 @@ class Scheduler:
             )
         may_wait = batch_key is not None and self.in_flight > 1
         # An object of its own equals no other key.
-        request = _Request(work, object() if batch_key is None else batch_key, run_batch, may_wait)
+        key = object() if batch_key is None else batch_key
+        # Work of equal keys comes from one caller, whose `run_batch` takes exactly this type.
+        request = _Request(work, key, cast(RunBatch | None, run_batch), may_wait)
         request.outcome.add_done_callback(_retrieve)
         self._queue.append(request)
         if request.may_wait:
@@ -143,7 +160,7 @@ class Scheduler:
         try:
             with observation("queue"):
                 await request.begun.wait()
-            outcome: Outcome = await request.outcome
+            outcome = await request.outcome
         except asyncio.CancelledError:
             # A running thread can't be stopped: its turn becomes free when it ends.
             request.outcome.cancel()
@@ -164,6 +181,8 @@ class Scheduler:
             self._free_turns -= 1
             self.running += len(batch)
             metrics.BATCH_SIZE.observe(len(batch))
+            # The time in the queue ends here, before the thread begins: a batch's first stage may outrun the event
+            # loop.
             for request in batch:
                 request.begun.set()
             first = batch[0]
@@ -175,13 +194,14 @@ class Scheduler:
 
     def _next_batch(self) -> list[_Request]:
         """Return the requests that share the next turn, or none if all of them may still wait for others."""
+        # In order of arrival, so that a request is overtaken only by those that join a batch before it.
         for first in self._queue:
             batch = [request for request in self._queue if request.batch_key == first.batch_key][: self.batch]
             if len(batch) == self.batch or not first.may_wait or self.waiting > self.capacity:
                 return batch
         return []
 
-    def _end_turn(self, batch: Sequence[_Request], ended: "asyncio.Future[list[Any]]") -> None:
+    def _end_turn(self, batch: Sequence[_Request], ended: "asyncio.Future[Sequence[object]]") -> None:
         self._free_turns += 1
         self.running -= len(batch)
         for request, outcome in zip(batch, ended.result(), strict=True):
@@ -208,9 +228,7 @@ class Scheduler:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 
-def _outcomes(
-    works: Sequence[Callable[[], Any]], run_batch: Callable[[Sequence[Any]], Sequence[Any]] | None
-) -> Sequence[Any]:
+def _outcomes(works: Sequence[Callable[[], object]], run_batch: RunBatch | None) -> Sequence[object]:
     """Return the outcome of each work: what it returned, or the error that it raised."""
     if run_batch and len(works) > 1:
         try:
@@ -220,14 +238,15 @@ def _outcomes(
     return [_outcome(work) for work in works]
 
 
-def _outcome(work: Callable[[], Any]) -> Any:
+def _outcome(work: Callable[[], object]) -> object:
+    # An error travels as a value: raised in the thread, it would end the whole batch.
     try:
         return work()
     except BaseException as error:
         return error
 
 
-def _retrieve(outcome: "asyncio.Future[Any]") -> None:
+def _retrieve(outcome: "asyncio.Future[object]") -> None:
     """Retrieve the error of an outcome: asyncio logs errors that nobody retrieves, such as a cancelled request's."""
     if not outcome.cancelled():
         outcome.exception()

@@ -20,6 +20,7 @@ def agree(name: str, decide: Callable[[], dict[str, str]]) -> dict[str, str]:
     Returns:
         The decision that all workers, and those started later in their place, agree on.
     """
+    # A single worker has no shared folder, and nobody to agree with.
     if not (shared := os.environ.get(FOLDER)):
         return decide()
     file = Path(shared) / f"{name}.json"

@@ -23,6 +23,7 @@ class Memory(Collector):
         )
         total = GaugeMetricFamily("kdmri_gpu_memory_total_bytes", "Memory of a card.", labels=["device"])
         for device in self._devices():
+            # cudaMemGetInfo: the driver's view of the whole card, so that other programs' memory is seen as well.
             if device.startswith("cuda"):
                 free, size = torch.cuda.mem_get_info(device)
                 used.add_metric([device], size - free)

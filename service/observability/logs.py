@@ -55,11 +55,13 @@ def _common_processors() -> list[Processor]:
 
 
 def _without_content(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    # The place in the library's source tells an operator as much as most messages, and can't quote a file.
     record: logging.LogRecord = event["_record"]
     event["logger"] = record.name
     if record.name.split(".")[0] != TRUSTED:
         event["event"] = "message withheld"
         event["where"] = f"{record.module}:{record.lineno}"
+    # Of an error only its class: its message may quote the file that caused it.
     if (info := event.pop("exc_info", None)) and info[0]:
         event["error"] = info[0].__name__
     return event

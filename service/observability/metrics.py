@@ -13,6 +13,7 @@ from kdmri.quality import no_reference
 from kdmri.quality.comparison import Comparison
 from kdmri.quality.no_reference import Quality
 
+# A registry of its own: the default one would include collectors that libraries register when they are imported.
 REGISTRY = CollectorRegistry()
 REGISTRY.register(multiprocess.ProcessTotals(multiprocess.with_children))
 PlatformCollector(registry=REGISTRY)
@@ -21,11 +22,14 @@ PlatformCollector(registry=REGISTRY)
 # a minute.
 REQUEST_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 SLICE_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5, 10)
+# Densest where a student is expected: 30 to 45 dB to its teacher, SSIM above 0.9, twice to five times as fast.
 PSNR_DB = (15, 20, 25, 27.5, 30, 32.5, 35, 37.5, 40, 42.5, 45, 50, 60, 80, 100)
 SSIM = (0.5, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999, 1)
 SPEEDUP = (0.5, 1, 1.3, 1.5, 1.7, 1.9, 2.1, 2.4, 2.7, 3, 3.5, 4, 4.7, 5.5, 6.5, 7.5, 8.7, 10, 13, 16, 20)
+# From rounding (measured samples replaced exactly) to the limit of a warning, 0.25 by default.
 RESIDUAL_RATIO = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1)
 NOISE_RATIO = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5)
+# 0.25 octaves is the tolerance without a warning, 8 the largest distance that is told apart (quality.no_reference).
 OCTAVES = (0, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 8)
 STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
@@ -199,6 +203,7 @@ def record_shadow(operation: str, comparison: Comparison, *, timed: bool) -> Non
         timed: Whether its times were measured undisturbed.
     """
     SHADOW_PSNR.labels(operation).observe(comparison.psnr_db)
+    # Images smaller than the window of SSIM have none.
     if comparison.ssim is not None:
         SHADOW_SSIM.labels(operation).observe(comparison.ssim)
     if timed:

@@ -17,6 +17,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+# Units of processor time per second in /proc/<pid>/stat; 100 stands in on systems that have no /proc either.
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 CPU = "process_cpu_seconds"
 START = "process_start_time_seconds"
@@ -29,6 +30,7 @@ def shared_metrics() -> Iterator[None]:
     if given := os.environ.get(FOLDER):
         folder = Path(given)
         folder.mkdir(parents=True, exist_ok=True)
+        # Files of an earlier run would be summed up with those of this one, and its decisions would be taken for ours.
         for stale in (*folder.glob("*.db"), *folder.glob("*.json")):
             stale.unlink()
         yield
@@ -43,6 +45,7 @@ def shared_metrics() -> Iterator[None]:
 
 def registry_of_all(folder: Path) -> CollectorRegistry:
     """Return a registry with the metrics of all processes that write to a folder."""
+    # prometheus-client names a file after the kind of metric and the process id: gauge_livesum_123.db.
     counting = {int(file.stem.rpartition("_")[2]) for file in folder.glob("*.db")}
     living = {process for process in counting if _is_alive(process)}
     for process in counting - living:
@@ -63,6 +66,7 @@ def _is_alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
+        # The process exists, and belongs to another user.
         return True
     return True
 

@@ -107,6 +107,7 @@ def track_request(operation: str, role: str, *, status_of: Callable[[BaseExcepti
         The observation that the request reports its stages to.
     """
     started = time.perf_counter()
+    # A label is a series for ever: what a client makes up must not become one.
     observation = Observation(operation, role if role in LABELLED_ROLES else "unknown")
     status = OK
     try:

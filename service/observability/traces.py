@@ -49,8 +49,10 @@ def export_spans(wanted: bool) -> Iterator[None]:
             for name in {"url.path", "url.query"} & set(span.attributes or ()):
                 span.set_attribute(name, "withheld")
 
+    # The SDK reads this variable when the provider is made, and would name the service `unknown_service` without it.
     os.environ.setdefault("OTEL_SERVICE_NAME", "kdmri")
     provider = TracerProvider()
+    # Before the exporter: processors run in the order in which they were added.
     provider.add_span_processor(Withheld())
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)

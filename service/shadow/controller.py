@@ -94,12 +94,14 @@ class Shadow:
             self._signal()
 
     def _signal(self) -> None:
+        # The process may end between the check and the signal, and with it its number.
         if self._process and self._process.pid and self._process.exitcode is None:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGSTOP if self._paused else signal.SIGCONT)
 
     def close(self) -> None:
         """End at once: no comparison is worth waiting for."""
+        # SIGKILL, because a stopped process takes no other signal before it goes on.
         self._stopping.set()
         if self._process:
             self._process.kill()

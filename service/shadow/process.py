@@ -30,6 +30,7 @@ def main(connection: Connection, device: str, threads: int, backend: str) -> Non
     # An interrupt at the terminal reaches every process of the group; the service decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
+    # Imported after the priority is lowered: loading torch takes a second of a core that live requests need.
     from kdmri_service.shadow.replay import Replay
 
     replay = Replay(device=device, threads=threads, backend=backend)

@@ -68,12 +68,14 @@ class Replay:
         The time of the live request would not compare: it ran at another priority, with other work beside it. The two
         models take turns at being first, because the second finds memory and caches warm.
         """
+        # A step of 1 or -1 for the slice below.
         self._order = -self._order
         images, seconds = {}, {}
         for bundle in (sample.served, sample.counterpart)[:: self._order]:
             role, observation = bundle.manifest.role, Observation()
             images[role] = sample.job.run(self._model(bundle, sample.operation), observation).pixels
             seconds[role] = observation.model_seconds / len(images[role])
+        # What the client got is compared, not the replay: a fault of the live path would not show in a repetition.
         images[sample.served.manifest.role] = sample.served_images.pixels
         return compare(
             images["student"],

@@ -54,6 +54,10 @@ def test_importing_is_cheap() -> None:
     assert answer.stdout.strip() == "[]"
 
 
+def test_the_package_offers_exactly_the_names_of_its_interface() -> None:
+    assert kdmri.__all__ == importlib.import_module("kdmri.api").__all__
+
+
 @pytest.mark.parametrize("name", kdmri.__all__)
 def test_each_name_is_there_and_documented(name: str) -> None:
     assert (getattr(kdmri, name).__doc__ or "").strip()

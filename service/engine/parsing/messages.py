@@ -22,8 +22,11 @@ from numpy import ndarray
 HEADER = struct.Struct("=Q")
 """Bytes of the JSON document, which begins the memory file."""
 ALIGNMENT = 64
+"""Bytes that arrays are aligned to, as numpy and torch allocate them: a cache line."""
+# No dtype that holds objects or text: those would be pointers, or need a decoder.
 DTYPES = frozenset({"bool", "uint8", "int64", "float32", "float64", "complex64"})
 MAX_DIMENSIONS = 6
+"""numpy allows 64; no record has more than four."""
 MAX_DOCUMENT = 64 * 2**20
 MAX_DESCRIPTORS = 2
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -51,6 +54,11 @@ class Message:
 def send(connection: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
     """Send a message, and with it open descriptors.
 
+    Args:
+        connection: A Unix socket that keeps the borders of messages (SOCK_SEQPACKET).
+        message: Plain data and arrays.
+        descriptors: Open files that the receiver gets copies of; the caller keeps its own.
+
     Raises:
         OSError: The receiver has ended, or the message is larger than this process may write.
     """
@@ -60,6 +68,7 @@ def send(connection: socket.socket, message: Message, descriptors: Sequence[int]
         places.append({"dtype": array.dtype.name, "shape": list(array.shape), "offset": end})
         offsets.append(end)
         end += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+    # Offsets count from the end of the document, whose length they would change otherwise.
     document = json.dumps({"data": message.data, "arrays": places}).encode()
     start = -(-len(document) // ALIGNMENT) * ALIGNMENT
     memory = os.memfd_create("kdmri", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -104,7 +113,16 @@ def receive(connection: socket.socket, *, limit: int, trusted: bool = False) -> 
 
 
 def _write(memory: int, content: memoryview, offset: int) -> None:
-    """Write all of the content: the kernel may take less than 2 GiB at a time."""
+    """Write all of the content, in pieces: one system call takes less than 2 GiB.
+
+    Args:
+        memory: Descriptor of the memory file.
+        content: Bytes to write.
+        offset: Where they begin in the file.
+
+    Raises:
+        OSError: The file may not become that large (RLIMIT_FSIZE).
+    """
     for start in range(0, len(content), CHUNK):
         piece = content[start : start + CHUNK]
         if os.pwrite(memory, piece, offset + start) != len(piece):
@@ -112,7 +130,17 @@ def _write(memory: int, content: memoryview, offset: int) -> None:
 
 
 def _read(memory: int, length: int, limit: int, *, trusted: bool) -> Message:
-    """Check a memory file and map it."""
+    """Check a memory file and map it.
+
+    Args:
+        memory: Descriptor of the memory file.
+        length: Bytes of the document, as the sender states it.
+        limit: Bytes that document and arrays may have together.
+        trusted: Take the file without sealing it, and copy it instead of mapping it.
+
+    Raises:
+        BrokenMessage: The content is not a well-formed message within the limit.
+    """
     try:
         if not trusted:
             # Sealed before it is looked at: from here on its size and content stay as they are.
@@ -136,13 +164,23 @@ def _read(memory: int, length: int, limit: int, *, trusted: bool) -> Message:
 
 
 def _array(mapped: mmap.mmap | bytearray, place: Mapping[str, object], start: int) -> ndarray:
-    """Return the array at a place of the memory file, checked to lie within it."""
+    """Return the array at a place of the memory file, checked to lie within it.
+
+    Args:
+        mapped: Content of the file.
+        place: Type, shape and offset, as the sender states them.
+        start: Where arrays begin, after the document.
+
+    Raises:
+        BrokenMessage: The place is not one of an array within the file.
+    """
     name, shape, offset = place["dtype"], place["shape"], place["offset"]
     sides = [side for side in shape if _is_size(side)] if isinstance(shape, list) else None
     if name not in DTYPES or sides is None or sides != shape or len(sides) > MAX_DIMENSIONS:
         raise BrokenMessage("expected an array of a known type and a shape of whole numbers")
     if not _is_size(offset):
         raise BrokenMessage("expected an array at a place in the message")
+    # Python's integers don't overflow: a hostile shape gives a large product, which the comparison refuses.
     dtype, count, begin = np.dtype(str(name)), math.prod(sides), start + offset
     if begin % ALIGNMENT or begin + count * dtype.itemsize > len(mapped):
         raise BrokenMessage("expected an array within the message")

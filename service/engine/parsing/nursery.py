@@ -37,10 +37,17 @@ MODULES = ("_strptime", "bz2", "decimal", "hashlib", "lzma", "numpy.char", "nump
 LEFT_OUT = ("test", "cli", "__main__", "examples", "encodings.mbcs", "encodings.oem")
 """Parts of module names that no reader needs."""
 WORD = 64
+"""Bytes of the longest word, `reap` with a process id."""
 
 
 def main(descriptor: int, memory: int, answer: int) -> None:
-    """Serve the service until it closes the connection, or ends."""
+    """Fork workers for the service until it closes the connection, or ends.
+
+    Args:
+        descriptor: The nursery's end of the connection to the service.
+        memory: Bytes that reading may take in a worker.
+        answer: Bytes that a worker's answer may have.
+    """
     # It ends with the service because its connection closes. The kernel's parent-death signal would not do: it follows
     # the thread that started this process, and a thread of a pool may end long before the service.
     # An interrupt at the terminal reaches every process of the group; the service decides when this one ends.
@@ -56,10 +63,12 @@ def main(descriptor: int, memory: int, answer: int) -> None:
         if word == b"fork":
             connection = socket.socket(fileno=descriptors[0])
             nursery = os.getpid()
+            # This process has one thread, so that no lock can be held by another one in the fork.
             if (child := os.fork()) == 0:
                 control.close()
                 with suppress(BrokenPipeError, ConnectionResetError):
                     worker.serve(connection, nursery, memory=memory, answer=answer)
+                # Not sys.exit: a worker must not run the handlers that the nursery has registered for its own end.
                 os._exit(0)
             connection.close()
             handle = os.pidfd_open(child)

@@ -40,8 +40,10 @@ log = structlog.get_logger()
 
 INHERITED = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
 """Environment variables that the nursery gets: no other, for the rest may hold secrets."""
+# Workers may not start threads (sandbox.SYSTEM_CALLS), and the service's cores are for inference.
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 START_SECONDS = 120
+"""Longest time that the nursery's imports may take on a busy machine: torch alone takes seconds."""
 IN_MEMORY = 2**26
 """Bytes of an upload that are gathered in memory rather than in a temporary file."""
 BYTES_PER_SECOND = 8 * 2**20
@@ -51,6 +53,7 @@ PATIENCE = 4
 WAITING = 256
 """Uploads that may wait for a worker."""
 TICKS = os.sysconf("SC_CLK_TCK")
+"""Units of processor time per second in /proc/<pid>/stat."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,14 @@ class Nursery:
             try:
                 return self._fork()
             except (OSError, BrokenMessage):
+                # The nursery has ended, or was never started; one that can't be started raises OSError to the caller.
                 self._start()
                 return self._fork()
 
     def reap(self, worker: Worker) -> int | None:
         """Kill a worker, and return its exit code, negative for a signal; None if the nursery has ended, too."""
         with self._lock, suppress(OSError, ValueError):
+            # By pidfd: the number of a worker that has ended may belong to another process by now.
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(worker.handle, signal.SIGKILL)
             if self._control is not None:
@@ -242,6 +247,14 @@ class ParserPool:
 
         A worker that somebody else killed, such as the kernel for want of memory, is no verdict on the file: another
         one reads it, once.
+
+        Args:
+            request: Operation, parameters and the places of the files in the upload.
+            upload: Descriptor of the upload, open for reading only.
+            seconds: Processor time that reading may take.
+
+        Raises:
+            WorkerEnded: Reading the file ended the worker.
         """
         try:
             return self._ask(request, upload, seconds)
@@ -253,6 +266,7 @@ class ParserPool:
     def _ask(self, request: Message, upload: int, seconds: int) -> Message:
         worker = self._take()
         try:
+            # The kernel's limit counts from the start of the process, which may have read other files before.
             used = worker.cpu_seconds()
             resource.prlimit(worker.process, resource.RLIMIT_CPU, (int(used) + seconds + 1, resource.RLIM_INFINITY))
             worker.connection.settimeout(PATIENCE * seconds)
@@ -264,6 +278,7 @@ class ParserPool:
             reason = self._replace(worker, failure)
             raise WorkerEnded(reason) from None
         except BaseException:
+            # The worker may be at any point of its work, and its next answer would be one to this request.
             self._replace(worker, None)
             raise
         self._idle.append(worker)
@@ -302,6 +317,7 @@ class ParserPool:
 
 
 def _forget(worker: Worker) -> None:
+    # Both descriptors of a worker are the service's own; a busy service would run out of them.
     worker.connection.close()
     with suppress(OSError):
         os.close(worker.handle)
@@ -320,6 +336,7 @@ def _gather(files: Sequence[SourceFile]) -> tuple[list[tuple[int, int, str]], in
     Returns:
         Offset, size and media type of each file, and the descriptor, which the caller has to close.
     """
+    # One descriptor for all files: a worker may have few open, and a message carries at most MAX_DESCRIPTORS.
     contents = [source.file.open("rb") if isinstance(source.file, Path) else source.file for source in files]
     sizes = [content.seek(0, os.SEEK_END) for content in contents]
     places, start = [], 0

@@ -49,6 +49,7 @@ SYSTEM_CALLS = {
         "memfd_create": 279, "rseq": 293,
     },
 }  # fmt: skip
+# Numbers of system calls differ between architectures: the filter kills a call by any other (linux/audit.h).
 AUDIT_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 # Classic BPF, as seccomp takes it: load a word, compare, return (linux/filter.h, linux/seccomp.h).
@@ -68,7 +69,7 @@ class Confinement:
 
     @property
     def complete(self) -> bool:
-        """Whether files, network and other processes are out of reach."""
+        """True if files, network and other processes are out of reach."""
         return self.landlock > 0 and self.seccomp
 
 
@@ -83,6 +84,7 @@ def confine(*, memory: int, answer: int, descriptors: int = 64) -> Confinement:
     Returns:
         The mechanisms that the kernel offers; the limits on memory and files hold in any case.
     """
+    # No core file: it would hold the upload.
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_AS, mapped_bytes() + memory)
     _limit(resource.RLIMIT_FSIZE, answer)
@@ -90,6 +92,7 @@ def confine(*, memory: int, answer: int, descriptors: int = 64) -> Confinement:
     libc = ctypes.CDLL(None, use_errno=True)
     # Not dumpable: no core file, and /proc/<pid>/mem is closed to other processes of this user.
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    # Without this promise the kernel takes neither a ruleset nor a filter from a process that is not privileged.
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return Confinement(landlock=0, seccomp=False)
     landlock = _restrict_files(libc)
@@ -103,6 +106,7 @@ def mapped_bytes() -> int:
 
 def _limit(kind: int, value: int) -> None:
     """Lower a resource limit for good; one that is lower already stays."""
+    # A process without privileges may lower its hard limit but never raise it.
     _, hard = resource.getrlimit(kind)
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(kind, (value, value))

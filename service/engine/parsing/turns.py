@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from kdmri_service.errors import Overloaded
 
 STRIKES = 2
+"""Ended workers that make a client suspect: one may be bad luck with a damaged file."""
 FORGIVEN_AFTER = 60
 """Seconds after which a strike no longer counts."""
 
@@ -41,6 +42,7 @@ class FairTurns:
         try:
             await ready
         except asyncio.CancelledError:
+            # The turn was given in the moment of the cancellation: it has to be passed on.
             if ready.done() and not ready.cancelled():
                 self._end(client)
             raise
@@ -70,6 +72,7 @@ class FairTurns:
                 self._waiting[client] = self._waiting.pop(client)
             if not waiting:
                 del self._waiting[client]
+        # A round gives each client one turn; there may be enough free workers for another round.
         if any(self._may_start(client) for client in self._waiting):
             self._dispatch()
 

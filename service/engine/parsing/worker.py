@@ -50,6 +50,7 @@ class Window(RawIOBase):
     def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
         """Read into a buffer; returns the number of bytes, 0 at the end."""
         count = max(0, min(len(buffer), self._size - self._position))
+        # pread leaves the descriptor's position alone, which all windows of an upload share.
         content = os.pread(self._descriptor, count, self._start + self._position)
         buffer[: len(content)] = content
         self._position += len(content)
@@ -65,6 +66,7 @@ def serve(connection: socket.socket, parent: int, *, memory: int, answer: int) -
         memory: Bytes that reading may take.
         answer: Bytes that an answer may have.
     """
+    # Confined before the first byte of an upload is read, and for good: no right can be had back.
     end_with_parent(parent)
     confinement = confine(memory=memory, answer=answer)
     send(connection, Message({"landlock": confinement.landlock, "seccomp": confinement.seccomp}))
@@ -107,14 +109,15 @@ def _answer(request: Json, upload: int) -> Message:
 
 
 def _request(request: Json, upload: int) -> tuple[Operation, Sequence[SourceFile], Limits]:
-    """Return what the service asks for."""
-    asked = cast(dict[str, Json], request)
-    (operation,) = (kind for kind in OPERATIONS if kind.name == asked["operation"])
+    """Return the operation, files and limits of a request."""
+    # The service is trusted: a request that does not fit raises, and ends as an answer like any other error.
+    fields = cast(dict[str, Json], request)
+    (operation,) = (kind for kind in OPERATIONS if kind.name == fields["operation"])
     files = [
         SourceFile(BufferedReader(Window(upload, start, size)), media_type)
-        for start, size, media_type in cast(list[tuple[int, int, str]], asked["files"])
+        for start, size, media_type in cast(list[tuple[int, int, str]], fields["files"])
     ]
-    return operation.model_validate(asked["parameters"]), files, Limits(**cast(dict[str, int], asked["limits"]))
+    return operation.model_validate(fields["parameters"]), files, Limits(**cast(dict[str, int], fields["limits"]))
 
 
 def _refusal(error: KdmriError) -> Message:
@@ -134,6 +137,8 @@ ERRORS = {kind.__name__: kind for kind in (InvalidRequest, UnreadableInput, Unsu
 def error_named(name: Json, detail: Json) -> KdmriError:
     """Return the error of a refusal. An unknown name, which only a worker that lies sends, is an unreadable file."""
     known = {kind.__name__: kind for base in ERRORS.values() for kind in (base, *base.__subclasses__())}
+    # The text goes to the client and to a header of the log: a hostile worker may write neither control characters nor
+    # pages.
     text = "".join(letter for letter in str(detail)[:1000] if letter.isprintable())
     return known.get(str(name), UnreadableInput)(text)
 

@@ -17,6 +17,7 @@ from kdmri.errors import InvalidRequest
 log = structlog.get_logger()
 
 LONGEST_CREDENTIAL = 8192
+"""Bytes; tokens with many claims have a few thousand, and a longer one would be hashed and parsed for nothing."""
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="kdmri"'}
 
 
@@ -28,7 +29,13 @@ class Authentication:
         self._authenticate = authenticate
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Serve one request, as an ASGI application."""
+        """Serve one request, as an ASGI application.
+
+        Args:
+            scope: The connection: for HTTP with path and headers. Its state gets the principal.
+            receive: Gives the next message of the client.
+            send: Takes the next message for the client.
+        """
         needed = scope_of(scope["path"]) if scope["type"] == "http" else None
         if needed is None:
             await self._app(scope, receive, send)
@@ -56,6 +63,7 @@ class Authentication:
 def credential_of(headers: Headers) -> str | None:
     """Return the one credential of a request, None if it has none, several, or one of no known form."""
     stated = [*headers.getlist("authorization"), *(f"Bearer {key}" for key in headers.getlist("x-api-key"))]
+    # With several, proxy and service might each take another one for the client's.
     if len(stated) != 1:
         return None
     kind, _, credential = stated[0].partition(" ")

@@ -23,8 +23,11 @@ def negotiate(accept: str | None, preferred: str | None, offered: Sequence[str])
         NotAcceptable: The client accepts none of them.
     """
     best, best_weight = None, 0.0
+    # The sort is stable: the preferred type comes first, and all others keep their order, of which the first is
+    # default.
     for media_type in sorted(offered, key=lambda media_type: media_type != preferred):
         weight = _weight_of(accept or "*/*", media_type)
+        # Strictly greater, so that the earlier of two equals wins, and a weight of 0 means not acceptable.
         if weight > best_weight:
             best, best_weight = media_type, weight
     if best is None:
@@ -52,5 +55,6 @@ def _quality_value(parameters: list[str]) -> float:
             try:
                 return min(max(float(value), 0.0), 1.0)
             except ValueError:
+                # A weight that can't be read accepts nothing: guessing could send a type that the client can't use.
                 return 0.0
     return 1.0

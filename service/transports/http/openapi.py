@@ -34,6 +34,7 @@ def _problems() -> Responses:
     """Return every status of the error table, described by its errors."""
     descriptions: dict[int, list[str]] = {}
     for error, status in STATUS.items():
+        # Errors of the operator, such as a corrupt bundle, are no part of what a client can bring about.
         if status != HTTPStatus.INTERNAL_SERVER_ERROR:
             summary = (error.__doc__ or "").partition("\n")[0].rstrip(".")
             descriptions.setdefault(status.value, []).append(summary)

@@ -76,6 +76,7 @@ def status_of(error: BaseException) -> HTTPStatus:
         return HTTPStatus.BAD_REQUEST
     if isinstance(error, ClientDisconnect):
         return DISCONNECTED
+    # The order of the class's bases is from the nearest to the farthest.
     statuses = (STATUS[base] for base in type(error).__mro__ if base in STATUS)
     return next(statuses, HTTPStatus.INTERNAL_SERVER_ERROR)
 
@@ -106,12 +107,14 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
+        # The framework's own detail may repeat the path, which may contain anything.
         status = status_of(error)
         return problem(status, "http", f"{request.method} on this address: {status.phrase.lower()}")
 
 
 def _invalid_parameter(error: RequestValidationError, request: Request) -> str:
     """Return what is wrong with the first invalid parameter; one that does not exist gets the list of those that do."""
+    # pydantic's message names the constraint, never the value.
     first = error.errors()[0]
     name = str(first["loc"][-1])
     if first["type"] != "extra_forbidden":

@@ -18,6 +18,7 @@ from kdmri.operations.operation import SourceFile
 IN_MEMORY = 2**20
 """Bytes of a part that are kept in memory; a longer one goes to disk."""
 MAX_PARTS = 10_000
+"""More than any series has slices; each part takes a file object and a few hundred bytes."""
 MAX_HEADER = 16_384
 """Bytes of all headers of one part."""
 
@@ -66,6 +67,7 @@ async def receive(request: Request, *, raw: tuple[str, ...], limit: int) -> list
         TooLarge: The body is larger than the limit.
         InvalidRequest: A multipart body is broken or holds no file.
     """
+    # A truthful client learns at once that its upload is too large; the bytes are counted below in any case.
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise TooLarge(f"expected a body of at most {limit} bytes, got {declared}")
@@ -164,6 +166,7 @@ class _Multipart:
         if len(self.found) >= MAX_PARTS:
             raise InvalidRequest(f"expected at most {MAX_PARTS} parts, got more")
 
+    # The parser calls back with pieces: a header may come in several, wherever the network cut it.
     def _field(self, data: bytes, start: int, end: int) -> None:
         self.headers.name += data[start:end]
         self._check_header()
@@ -178,6 +181,7 @@ class _Multipart:
 
     def _header(self) -> None:
         headers = self.headers
+        # latin-1 decodes any byte; HTTP promises no other encoding of header values.
         headers.fields[headers.name.decode("latin-1").lower()] = headers.value.decode("latin-1")
         headers.name = headers.value = b""
 

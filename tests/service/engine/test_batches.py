@@ -36,13 +36,13 @@ from tests.service.engine.test_cancellation import Stages
 from tests.service.transports.test_status import value
 
 Request = Callable[[TestClient], Response]
-RunBatch = Callable[[Sequence["Job"]], list[int]]
+RunBatch = Callable[[Sequence["Tenfold"]], list[int]]
 FOREVER = 1e6
 """Seconds of patience: whoever waits for them is not answered."""
 
 
 @dataclass(frozen=True)
-class Job:
+class Tenfold:
     """Answers ten times its number, alone or with others; below 0 it fails, and so do they."""
 
     number: int
@@ -53,7 +53,7 @@ class Job:
         return run_batch([self])[0]
 
 
-def run_batch(jobs: Sequence[Job]) -> list[int]:
+def run_batch(jobs: Sequence[Tenfold]) -> list[int]:
     numbers = [job.number for job in jobs]
     jobs[0].asked.append(numbers)
     if min(numbers) < 0:
@@ -70,7 +70,7 @@ class Service:
         self._gate = threading.Event()
 
     def request(self, number: int, key: str | None = "a key", batch: RunBatch = run_batch) -> "asyncio.Task[int]":
-        job = Job(number, self.asked)
+        job = Tenfold(number, self.asked)
         return asyncio.create_task(self.scheduler.run(job, Observation(), batch_key=key, run_batch=batch))
 
     async def queued(self, *numbers: int, key: str | None = "a key") -> "list[asyncio.Task[int]]":
@@ -186,7 +186,7 @@ def test_a_client_that_leaves_a_running_batch_does_no_harm() -> None:
         service = Service(batch=2)
         begun, gate = threading.Event(), threading.Event()
 
-        def slowly(jobs: Sequence[Job]) -> list[int]:
+        def slowly(jobs: Sequence[Tenfold]) -> list[int]:
             begun.set()
             assert gate.wait(PATIENCE)
             return run_batch(jobs)

@@ -50,6 +50,8 @@ def _route(operation_type: type[Operation]) -> Callable[..., Awaitable[Response]
             limit = service.settings.max_upload_mb * 2**20
             files = await receive(request, raw=operation.body_types, limit=limit)
             answer = await while_connected(request, service.engine.run(admitted, files))
+            # After the response was sent: neither sampling nor closing files may delay it. Closed last, since the
+            # sample reads from them.
             after.add_task(service.shadow.offer, answer)
             after.add_task(answer.close)
             return respond(answer, observation)
@@ -79,6 +81,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Outcome]) 
             raise ClientDisconnect
         return working.result()
     finally:
+        # Both: this coroutine itself may be cancelled while it waits.
         working.cancel()
         disconnect.cancel()
 
