@@ -50,8 +50,7 @@ def parse(content: bytes, max_bytes: int) -> tuple[Dataset, list[str], int]:
         if "TransferSyntaxUID" not in dataset.file_meta:
             dataset.file_meta.TransferSyntaxUID = _guess_syntax(dataset)
         notes = _complete(dataset)
-        if left_out := sorted(set(repair(dataset))):
-            notes.append(f"Header elements that can't be read were left out: {', '.join(left_out)}.")
+        notes += repair(dataset)
         return dataset, notes, len(content)
     except KdmriError:
         raise

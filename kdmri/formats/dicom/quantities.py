@@ -59,10 +59,12 @@ def real_world_mappings(header: Dataset, frame: int, slope: float) -> list[Datas
     sources = _sources(header, frame)
     mappings = []
     for source in sources:
-        if source.get("RealWorldValueSlope") is None or source.get("RealWorldValueIntercept") is None:
+        line = [source.get(keyword) for keyword in ("RealWorldValueSlope", "RealWorldValueIntercept")]
+        if not all(isinstance(value, float | int) and np.isfinite(value) for value in line):
             continue
-        weight, intercept = float(source.RealWorldValueSlope), float(source.RealWorldValueIntercept)
-        ends = [float(source[tag].value) for tag in (FIRST_MAPPED, LAST_MAPPED) if tag in source]
+        weight, intercept = map(float, line)
+        values = [source[tag].value for tag in (FIRST_MAPPED, LAST_MAPPED) if tag in source]
+        ends = [float(value) for value in values if isinstance(value, float | int)]
         item = copy.deepcopy(source)
         item.RealWorldValueSlope = weight * sign * slope / old_slope
         item.RealWorldValueIntercept = intercept + weight * (offset - sign * old_intercept / old_slope)

@@ -1,6 +1,6 @@
 """Attributes of a source that its derived object must not have."""
 
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
 from pydicom.datadict import keyword_for_tag
 
 STALE = (
@@ -40,7 +40,9 @@ def drop_stale(dataset: Dataset) -> None:
     ]
     _drop_private(dataset)
     for group, creator, offset, element in safe:
-        dataset.private_block(group, creator, create=True).add_new(offset, element.VR, element.value)
+        # As the element is: a second conversion may refuse values that the first one took and the writer takes.
+        tag = dataset.private_block(group, creator, create=True).get_tag(offset)
+        dataset[tag] = DataElement(tag, element.VR, element.value, already_converted=True)
     for tag in list(dataset.keys()):
         is_overlay_or_curve = tag.group >> 8 in (0x50, 0x60)
         if is_overlay_or_curve or keyword_for_tag(tag) in STALE:
