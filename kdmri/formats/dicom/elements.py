@@ -4,8 +4,6 @@ pydicom reads more than it writes. Whatever would fail while an answer is encode
 runs: values in another VR or with decimal commas are rewritten, what remains unreadable is left out and counted.
 """
 
-from collections.abc import Iterator
-
 from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataelem import RawDataElement

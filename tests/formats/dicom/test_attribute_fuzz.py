@@ -211,13 +211,14 @@ def test_any_attribute_in_any_form_is_answered_or_refused_by_name(
     source = content(dataset)
     start = 144 + int.from_bytes(source[140:144], "little")
     source = source[:start] + top + source[start:]
+    refusal = ""
     try:
         groups = reader.read([source])
         pixels = [np.repeat(np.repeat(group.images.pixels, 2, 1), 2, 2) for group in groups]
         answers = derived.derive(groups, pixels, scale=2, model="m@1")
         answers = [pydicom.dcmread(io.BytesIO(objects.to_bytes(answer))) for answer in answers]
     except KdmriError as error:
-        assert "Error" not in str(error), f"an exception's name stands in for the element: {error}"
-        assert NAMED.search(str(error)) or OTHER_NAMES.search(str(error)), str(error)
-        return
+        answers, refusal = [], str(error)
+    assert "Error" not in refusal, f"an exception's name stands in for the element: {refusal}"
+    assert answers or NAMED.search(refusal) or OTHER_NAMES.search(refusal), refusal
     assert all(np.isfinite(answer.pixel_array).all() for answer in answers)
