@@ -22,14 +22,15 @@ def to_bytes(images: Images, headers: Sequence[Dataset] = ()) -> bytes:
     All slices have one window: that of the DICOM `headers` they were made from, or robust percentiles of the pixels.
     """
     file = io.BytesIO()
-    Image.fromarray(_montage(_windowed(images.pixels, headers))).save(file, "PNG")
+    Image.fromarray(_montage(_grey_levels(images.pixels, headers))).save(file, "PNG")
     return file.getvalue()
 
 
-def _windowed(
+def _grey_levels(
     pixels: Float32[ndarray, "slice row column"], headers: Sequence[Dataset]
 ) -> UInt8[ndarray, "slice row column"]:
     """Return grey levels between the limits of the window. An image without contrast is black, and so is NaN."""
+    # NaN has no grey level, and converting it to an integer is undefined.
     pixels = np.nan_to_num(pixels)
     low, high = limits([pixels], headers)
     # A flat or nearly empty image has no percentiles apart: then its extremes are the window.
@@ -39,6 +40,7 @@ def _windowed(
 
 
 def _montage(slices: UInt8[ndarray, "slice row column"]) -> UInt8[ndarray, "row column"]:
+    # The number across that makes the montage about square, whatever the proportions of a slice.
     count, rows, columns = slices.shape
     across = min(count, math.ceil(math.sqrt(count * rows / columns)))
     down = math.ceil(count / across)

@@ -23,6 +23,7 @@ from kdmri.errors import InvalidRequest
 PREFIX = "kdmri_"
 """Lets secret scanners recognise a key that got into a repository."""
 KEY_BYTES = 32
+"""Random bytes of a key: nobody can guess 256 bits."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def read_keys(file: Path) -> list[KeyRecord]:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"expected a key file that can be read, got {type(error).__name__}") from None
     records: dict[str, KeyRecord] = {}
+    # Later lines replace earlier ones of the same id: a revocation is a line like any other.
     for number, line in enumerate(lines, start=1):
         try:
             record = RECORD.validate_json(line)
@@ -133,6 +135,7 @@ class KeyStore:
             status = self._file.stat()
         except OSError:
             return None
+        # The inode shows a file that was replaced within the resolution of the clock by one of the same size.
         return status.st_mtime_ns, status.st_size, status.st_ino
 
 
@@ -143,6 +146,7 @@ def _digest(key: str) -> str:
 def _append(file: Path, record: KeyRecord) -> None:
     """Append a line in one write, which no other writer's line can come between."""
     line = json.dumps(RECORD.dump_python(record, mode="json")) + "\n"
+    # 0600: the file holds no keys, but the names and rights of those who have one.
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, line.encode())

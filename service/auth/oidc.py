@@ -19,6 +19,7 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 LEEWAY_SECONDS = 30
 """By how much the clocks of provider and service may differ."""
 FETCH_SECONDS = 5
+"""Longest time that the provider may take to send its keys: a request waits for them."""
 
 
 class TokenVerifier:
@@ -38,6 +39,7 @@ class TokenVerifier:
         self._issuer, self._audience = issuer, audience
         self._remote: PyJWKClient | None = None
         self._local: PyJWKSet | None = None
+        # Only https: whoever could change the keys on their way could sign tokens of their own.
         if "://" in keys:
             if not keys.startswith("https://"):
                 raise InvalidRequest("expected the https address of a key set, got another scheme")
@@ -64,6 +66,7 @@ class TokenVerifier:
     def _key_of(self, token: str) -> jwt.PyJWK:
         if self._remote is not None:
             return self._remote.get_signing_key_from_jwt(token)
+        # The header is not verified yet: it only chooses among keys that are trusted in any case.
         identifier = jwt.get_unverified_header(token).get("kid")
         known = cast(PyJWKSet, self._local).keys
         for key in known:
@@ -81,6 +84,7 @@ def _read_key_set(file: Path) -> PyJWKSet:
 
 def _scopes(claims: Mapping[str, object]) -> frozenset[Scope]:
     """Return the known scopes of a token: `scope` is a text with spaces (RFC 8693) or `scp` a list."""
+    # Scopes of other services are no error, because a provider puts all rights of a user into one token.
     stated = claims.get("scope", claims.get("scp", ""))
     names = stated.split() if isinstance(stated, str) else stated if isinstance(stated, list) else []
     return frozenset(Scope(name) for name in names if name in set(Scope))

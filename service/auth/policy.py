@@ -54,9 +54,11 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
+        # Any other name may resolve to an address that is reachable.
         return host == "localhost"
 
 
 def _first_of(methods: list[Authenticate], credential: str) -> Principal | None:
+    # A generator, so that the second method is asked only if the first does not know the credential.
     found = (method(credential) for method in methods)
     return next((principal for principal in found if principal is not None), None)
