@@ -55,16 +55,19 @@ def to_bytes(images: Images) -> bytes:
     Raises:
         UnsupportedInput: slices are not evenly spaced, which NIfTI can not state.
     """
+    # Without geometry neither form is set: their codes stay 0, which says that the place is unknown.
     order, affine = _affine(images.geometry) if images.geometry else (slice(None), np.eye(4))
     image = nib.Nifti1Image(np.moveaxis(images.pixels[order], 0, 2).astype(np.float32, copy=False), affine)
     if images.geometry and images.geometry.placed:
         image.set_sform(affine, code="scanner")
         image.set_qform(affine, code="scanner")
     image.header.set_xyzt_units("mm")
+    # mtime=0 leaves the time out of the gzip header, so that one request always gives the same bytes.
     return gzip.compress(image.to_bytes(), compresslevel=COMPRESSION, mtime=0)
 
 
 def _geometry(affine: Float64[ndarray, "4 4"], slices: int) -> Geometry | None:
+    # The affine's columns are the steps from voxel to voxel; a step along the first axis goes to the next row.
     along_column, along_row, between = (LPS_FROM_RAS @ affine[:3, :3]).T
     row_spacing, column_spacing, thickness = (
         float(np.linalg.norm(step)) for step in (along_column, along_row, between)
@@ -83,12 +86,14 @@ def _affine(geometry: Geometry) -> tuple[ndarray, Float64[ndarray, "4 4"]]:
     along_row, along_column = geometry.orientation
     normal = np.cross(along_row, along_column)
     order = np.arange(len(geometry.positions))
-    if not _even(geometry.positions):
+    if not _is_even(geometry.positions):
+        # Interleaved and reversed acquisitions come in the order of time: along the normal they lie evenly.
         order = np.argsort(geometry.positions @ normal, kind="stable")
     positions = geometry.positions[order]
-    if not _even(positions):
+    if not _is_even(positions):
         raise UnsupportedInput("expected evenly spaced slices for NIfTI, got slices at uneven distances")
     between = (positions[-1] - positions[0]) / max(len(positions) - 1, 1)
+    # A single slice has no distance to another one.
     if not between.any():
         between = normal * (geometry.thickness or 1.0)
     affine = np.eye(4)
@@ -98,6 +103,6 @@ def _affine(geometry: Geometry) -> tuple[ndarray, Float64[ndarray, "4 4"]]:
     return order, affine
 
 
-def _even(positions: Float64[ndarray, "slice 3"]) -> bool:
+def _is_even(positions: Float64[ndarray, "slice 3"]) -> bool:
     steps = np.diff(positions, axis=0)
     return len(steps) < 2 or bool(np.ptp(steps, axis=0).max() <= ALIGNED * np.linalg.norm(steps, axis=1).max())

@@ -19,6 +19,7 @@ LOCAL_HEADER = 30
 MOST_PER_BYTE, SMALL = 1100, 2**20
 """Deflate gives at most 1032 bytes for one. Only LZMA and BZIP2 give more, and only of what is no image."""
 PIECE = 2**16
+"""Bytes that are unpacked at a time, so that a member beyond its declared size is noticed early."""
 
 
 def members(file: BinaryIO, max_bytes: int) -> Iterator[bytes]:
@@ -54,6 +55,7 @@ def _check(infos: list[zipfile.ZipInfo], max_bytes: int) -> None:
     total = sum(info.file_size for info in infos)
     if total > max_bytes:
         raise UnsupportedInput(f"expected a zip of at most {max_bytes} bytes unpacked, got {total}")
+    # A small member is harmless at any ratio: files of zeros compress a thousand times.
     for info in infos:
         if info.file_size > max(SMALL, MOST_PER_BYTE * info.compress_size):
             ratio = info.file_size // max(info.compress_size, 1)
@@ -66,6 +68,7 @@ def _inflate64(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     file = archive.fp
     if file is None:
         raise ValueError("the archive is closed")
+    # The local header repeats the name, and its extra field may be of another length than the directory's.
     file.seek(info.header_offset)
     name, extra = struct.unpack_from("<HH", file.read(LOCAL_HEADER), LOCAL_HEADER - 4)
     file.seek(info.header_offset + LOCAL_HEADER + name + extra)

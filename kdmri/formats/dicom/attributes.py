@@ -108,9 +108,11 @@ def plane(header: Dataset, frame: int) -> Plane | None:
     if position is None or cosines is None or spacing is None or spacing.min() <= 0:
         return None
     orientation = cosines.reshape(2, 3)
+    # Cosines are rounded to DS strings of 16 characters, or less by some writers: their length is only about 1.
     lengths = np.linalg.norm(orientation, axis=1, keepdims=True)
     if lengths.min() == 0:
         return None
+    # SliceThickness first, because the spacing includes the gap to the next slice; 1 mm if the file states neither.
     thickness = (
         positive_number(frame_value(header, "SliceThickness", frame))
         or positive_number(frame_value(header, "SpacingBetweenSlices", frame))

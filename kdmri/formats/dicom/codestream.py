@@ -68,6 +68,7 @@ def _jpeg_2000_size(stream: bytes) -> tuple[int, int, int]:
     """Return rows, columns and components from SIZ, which is always the second marker (ISO 15444-1 A.5.1)."""
     right, bottom, left, top = struct.unpack_from(">4I", stream, 8)
     (components,) = struct.unpack_from(">H", stream, 40)
+    # The image is the reference grid from its offset to its end (ISO 15444-1 B.2), with one sample for each grid point.
     return bottom - top, right - left, components
 
 

@@ -27,6 +27,7 @@ from kdmri.formats.dicom.windows import window
 
 DESCRIPTION = "AI {scale}x kdmri"
 """Suffix of the series description. It does not say SR: in a PACS that is a structured report."""
+# LossyImageCompression states that data were lost at some time: it stays true of what is derived (PS3.3 C.7.6.1.1.5).
 LOSSY = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless)
 
 
@@ -64,6 +65,7 @@ def derive(
         parts = [index for index, group in enumerate(groups) if _series_of(group.headers[0]) == source]
         for index in parts:
             count, rows, columns = groups[index].images.pixels.shape
+            # A fault of the caller and not of the upload, so a ValueError and no KdmriError.
             if pixels[index].shape != (count, rows * scale, columns * scale):
                 expected = (count, rows * scale, columns * scale)
                 raise ValueError(f"expected pixels {expected}, got {pixels[index].shape}")
@@ -71,6 +73,7 @@ def derive(
         number = free_series_number(_series_number(first), taken)
         taken.add(number)
         masks = [_refined_padding(groups[index], scale) for index in parts]
+        # One rescale and one window for the series: slices with different ones would flicker when a viewer scrolls.
         stacks, rescale = stored_values([pixels[index] for index in parts], masks)
         headers = [header for index in parts for header in groups[index].headers]
         rescale.RescaleType = rescale_type(headers)
@@ -126,7 +129,13 @@ def _refined_padding(group: DicomSeries, scale: int) -> Bool[ndarray, "slice R C
 
 
 def _parts(group: DicomSeries, stored: Int16[ndarray, "slice R C"], scale: int) -> Iterator[_Part]:
-    """Cut a stack of new pixels into the source's instances."""
+    """Cut a stack of new pixels into the source's instances.
+
+    Args:
+        group: slices as the reader returned them, with one header for each instance.
+        stored: stored values of the finer slices, in the same order.
+        scale: ratio of the grids.
+    """
     geometry = group.images.geometry
     positions = geometry.refine(scale).positions if geometry else None
     padding = _refined_padding(group, scale)
@@ -145,10 +154,18 @@ def _parts(group: DicomSeries, stored: Int16[ndarray, "slice R C"], scale: int) 
 
 
 def _derived_object(part: _Part, scale: int, provenance: Provenance, used: Counter[str]) -> Dataset:
-    """Return a copy of the source's attributes about the new pixels; `used` counts the UIDs of the new series."""
+    """Return a copy of the source's attributes about the new pixels.
+
+    Args:
+        part: the source instance and its new pixels.
+        scale: ratio of the grids.
+        provenance: values that all objects of the new series share.
+        used: how often each UID of the new series was given; this call counts its own.
+    """
     header = part.header
     dataset = copy.deepcopy(header)
     drop_stale(dataset)
+    # Pixels and frame numbers are part of the name: two halves of one instance, or two that share a UID, must differ.
     names = (provenance.series_uid, str(header.SOPInstanceUID), *map(str, part.numbers), part.digest)
     instance_uid = derived_uid(*names)
     used[instance_uid] += 1
@@ -166,6 +183,7 @@ def _derived_object(part: _Part, scale: int, provenance: Provenance, used: Count
 
 
 def _describe_enhanced(dataset: Dataset, part: _Part, scale: int, provenance: Provenance) -> None:
+    # RESEARCH: the images are the work of a network and no product for diagnosis.
     slope = float(provenance.rescale.RescaleSlope)
     dataset.ContentQualification = "RESEARCH"
     describe_frames(
@@ -200,7 +218,13 @@ def _describe_classic(dataset: Dataset, part: _Part, scale: int, provenance: Pro
 
 
 def _derivation(header: Dataset, provenance: Provenance, frame: int | None) -> Dataset:
-    """Describe how and from what an image was made: an item of DerivationImageSequence, or part of a classic image."""
+    """Describe how and from what an image was made: an item of DerivationImageSequence, or part of a classic image.
+
+    Args:
+        header: the source's attributes.
+        provenance: values that all objects of the new series share.
+        frame: number of the source frame, from 1; None for an instance of one frame.
+    """
     item = Dataset()
     item.DerivationDescription = provenance.sentence
     item.DerivationCodeSequence = [CodedConcept.from_code(codes.DCM.SpatialResampling)]

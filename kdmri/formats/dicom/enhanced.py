@@ -76,6 +76,7 @@ def describe_frames(
     shared = dataset.SharedFunctionalGroupsSequence[0]
     frames = dataset.PerFrameFunctionalGroupsSequence
     for groups in (shared, *frames):
+        # From shared and frames alike: a group may stand in one of them only, and is written below.
         _delete(groups, REPLACED)
         _refine(groups, scale)
     shared.PixelValueTransformationSequence = [rescale]
@@ -113,6 +114,7 @@ def _refine(groups: Dataset, scale: int) -> None:
 def _summarise_types(dataset: Dataset, groups: Sequence[Dataset]) -> None:
     """Write the object's types: the value that its frames share, or MIXED (C.8.16.1)."""
     types = [group.MRImageFrameTypeSequence[0] for group in groups if group.get("MRImageFrameTypeSequence")]
+    # Not strict: frames may have any number of values beyond the first two, and MIXED needs the common ones only.
     values = zip(*(item.FrameType for item in types), strict=False)
     dataset.ImageType = (
         [_common(value) for value in values] if types else ["DERIVED", "PRIMARY", *dataset.ImageType[2:]]

@@ -15,6 +15,7 @@ def files(folder: Path) -> list[Path]:
     Raises:
         UnreadableDicom: there are none.
     """
+    # A DICOMDIR begins like an object and indexes the files that are found here anyway.
     candidates = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "DICOMDIR")
     if objects := [path for path in candidates if _begins_as_dicom(path)]:
         return objects

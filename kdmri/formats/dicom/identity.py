@@ -24,6 +24,7 @@ def derived_uid(*names: str) -> str:
     A client that repeats a request after a lost answer gets objects of the same identity, so that an archive can not
     store them twice.
     """
+    # chr(0) stands in no name, so that ("a", "bc") and ("ab", "c") differ.
     return f"2.25.{uuid.uuid5(NAMESPACE, chr(0).join(names)).int}"
 
 
@@ -48,6 +49,7 @@ def free_series_number(source: int | None, taken: Container[int]) -> int:
         source x 100 + n with the smallest free n from 1 on, as scanners number what they derive; the smallest free
         number where the source has none or 100 times it is out of VR IS's range.
     """
+    # The number is that of the source with two more digits, so that a list of series shows the two side by side.
     start = 100 * source if source is not None and 0 < source < LARGEST_NUMBER // 100 - 1 else 0
     number = start + 1
     while number in taken:

@@ -16,6 +16,7 @@ def several(value: Any) -> list[Any]:
     """Return the values of an element of any multiplicity; pydicom has a bare value for one and None for none."""
     if value is None or value == "":
         return []
+    # A value of unknown VR is not split by pydicom; the backslash separates values in all VRs but those of free text.
     if isinstance(value, str) and "\\" in value:
         return value.split("\\")
     return list(value) if isinstance(value, MultiValue | list | tuple) else [value]

@@ -53,6 +53,7 @@ def identify(dataset: Dataset, instance_uid: str, provenance: Provenance) -> Non
     for name in ("Series", "Content", "InstanceCreation"):
         setattr(dataset, f"{name}Date", provenance.when.strftime("%Y%m%d"))
         setattr(dataset, f"{name}Time", provenance.when.strftime("%H%M%S.%f"))
+    # The notice comes first, because viewers cut long comments off; the source's own comments stay behind it.
     comments = dataset.get("ImageComments")
     comments = comments if isinstance(comments, str) or not comments else " ".join(map(str, comments))
     dataset.ImageComments = "\r\n".join(filter(None, (NOTICE, comments)))
@@ -89,9 +90,11 @@ def write_pixels(
     if "PresentationLUTShape" in dataset:
         dataset.PresentationLUTShape = "IDENTITY"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 1
+    # By add_new with a VR: the dictionary leaves the choice between US and SS to PixelRepresentation.
     dataset.add_new("SmallestImagePixelValue", "SS", int(stored.min()))
     dataset.add_new("LargestImagePixelValue", "SS", int(stored.max()))
     if padding is not None and padding.any():
+        # Smallest and largest above are those of the image: padding is no part of it.
         dataset.add_new("PixelPaddingValue", "SS", PADDING)
         stored = np.where(padding, np.int16(PADDING), stored)
     dataset.add_new("PixelData", "OW", stored.astype("<i2").tobytes())

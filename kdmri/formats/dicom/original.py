@@ -43,6 +43,7 @@ def create(
     (stored,), rescale = stored_values([images.pixels])
     factor = f" (acceleration {acceleration:.3g})" if acceleration else ""
     geometry = images.geometry or Geometry.from_sizes(len(stored), images.pixels.shape[1:], (1.0, 1.0), 1.0)
+    # A geometry without places has true sizes; without any geometry the pixel size is made up as well.
     made_up = "" if images.geometry else ", pixel size"
     when = datetime.now().astimezone()
     study = _study(patient_and_study or PatientAndStudy(), when, placed=geometry.placed)
@@ -77,13 +78,21 @@ def create(
 
 
 def _study(patient_and_study: PatientAndStudy, when: datetime, *, placed: bool) -> Dataset:
-    """Return the attributes that every image of a series made from k-space has."""
+    """Return the attributes that every image of a series made from k-space has.
+
+    Args:
+        patient_and_study: values that the k-space file states; they replace the defaults.
+        when: date and time of a study that the file does not name.
+        placed: False if positions are made up, which must not seem to be in the frame of reference of another series.
+    """
     dataset = Dataset()
+    # UTF-8, in which the header of a k-space file is written.
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.SOPClassUID = uid.MRImageStorage
     dataset.Modality = "MR"
     dataset.Manufacturer = "kdmri"
     dataset.PatientName = "Anonymous"
+    # Type 2 attributes have to be there, and may be empty if the value is unknown.
     for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "ReferringPhysicianName", "AccessionNumber"):
         setattr(dataset, keyword, "")
     dataset.StudyInstanceUID, dataset.StudyDate, dataset.StudyTime, dataset.StudyID = new_uid(), "", "", ""

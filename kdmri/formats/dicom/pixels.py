@@ -94,9 +94,11 @@ def _stored_values(dataset: Dataset) -> Integer[ndarray, "frame row column"]:
             f"expected 8, 16 or 32 bits allocated with the stored bits inside, "
             f"got {allocated} allocated, {bits} stored, high bit {high}"
         )
+    # Wider than the stored values, which may be unsigned: the sign and the inversion need one bit more.
     wide: np.dtype[Any] = np.dtype(np.int64 if allocated == 32 else np.int32)
     cells = _cells(dataset, allocated // 8).astype(wide)
     values: Integer[ndarray, "frame row column"] = (cells >> (high + 1 - bits)) & ((1 << bits) - 1)
+    # Sign extension: the highest stored bit counts -2^(bits - 1).
     if dataset.PixelRepresentation:
         values -= (values >> (bits - 1)) << bits
     return values
@@ -118,7 +120,13 @@ def _padding(
 
 
 def _wrap(value: int, bits: int, signed: bool) -> int:
-    """Return a padding value as the stored bits hold it: writers mix up US and SS, and write 16 bits for 12."""
+    """Return a padding value as the stored bits hold it: writers mix up US and SS, and write 16 bits for 12.
+
+    Args:
+        value: value as the header states it.
+        bits: BitsStored.
+        signed: PixelRepresentation, True for two's complement.
+    """
     value &= (1 << bits) - 1
     return value - (1 << bits) if signed and value >> (bits - 1) else value
 

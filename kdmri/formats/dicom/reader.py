@@ -80,7 +80,17 @@ def read(
 def read_zip(
     file: BinaryIO | Path, *, max_bytes: int = MAX_UNPACKED, max_pixels: int = MAX_PIXELS
 ) -> list[DicomSeries]:
-    """Read a zip of MR instances: `read` of one source that must be a zip."""
+    """Read a zip of MR instances: `read` of one source that must be a zip.
+
+    Args:
+        file: the archive.
+        max_bytes: bound on the bytes that its members unpack to, together.
+        max_pixels: bound on the pixels of all images, checked before any is decoded.
+
+    Raises:
+        UnreadableDicom: the archive is damaged, or nothing in it is DICOM.
+        UnsupportedInput: nothing is a magnitude MR image, or a bound is exceeded.
+    """
     upload = Upload(max_bytes)
     if isinstance(file, Path):
         with file.open("rb") as opened:
@@ -120,6 +130,7 @@ def _group(upload: Upload, max_pixels: int) -> list[DicomSeries]:
             total += check_complete(dataset)
     if total > max_pixels:
         raise UnsupportedInput(f"expected at most {max_pixels} pixels in all, got {total}")
+    # The bound is checked before any image is decoded: a header of a few bytes may claim gigabytes.
     groups: list[list[_Slice]] = []
     known: dict[str, list[list[_Slice]]] = {}
     repeated = 0
@@ -131,6 +142,7 @@ def _group(upload: Upload, max_pixels: int) -> list[DicomSeries]:
                 repeated += 1
                 continue
             earlier.append(slices)
+        # In the order of arrival, so that the answer's slices are in the order of the upload.
         for piece in slices:
             group = next((group for group in groups if group[0].belongs_with(piece)), None)
             if group is None:
@@ -172,6 +184,7 @@ def _public(dataset: Dataset) -> dict[int, str]:
 
 def _join(group: Sequence[_Slice]) -> DicomSeries:
     frames: dict[int, list[int]] = {}
+    # By identity, because data sets compare by value, and two of one upload may be equal.
     sources = {id(piece.source): piece.source for piece in group}
     for piece in group:
         frames.setdefault(id(piece.source), []).append(piece.frame)
@@ -190,7 +203,7 @@ def _join_padding(group: Sequence[_Slice]) -> Bool[ndarray, "slice row column"] 
 
 
 def _with_frames(source: Dataset, frames: Sequence[int]) -> Dataset:
-    """A header with the functional groups of these frames only."""
+    """Return a header with the functional groups of these frames only."""
     if len(frames) == frame_count(source):
         return source
     header = copy.deepcopy(source)

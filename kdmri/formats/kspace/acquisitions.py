@@ -1,4 +1,4 @@
-"""Which acquisitions of an ISMRMRD file belong to the wanted image, and where in its Cartesian grid they go."""
+"""Choice of the acquisitions of an ISMRMRD file that make an image, and their places in its Cartesian grid."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +15,7 @@ Lines = Int[ndarray, " line"]
 
 
 def _flags(*names: str) -> int:
+    # ismrmrd numbers its flags from 1; in the head each is a bit, counted from 0.
     return sum(1 << (getattr(ismrmrd, f"ACQ_{name}") - 1) for name in names)
 
 
@@ -36,12 +37,12 @@ NOT_OF_THE_IMAGE = NOISE | _flags(
 SET_ON_IMAGING_LINES = _flags("IS_SURFACECOILCORRECTIONSCAN_DATA", "IS_PHASE_STABILIZATION")
 """Flags that converters also set on imaging lines: they exclude a line only where imaging lines remain."""
 READOUT = ["number_of_samples", "active_channels", "center_sample", "discard_pre", "discard_post"]
-"""What all readouts of one grid have in common."""
+"""Fields of the head that are equal in all readouts of one grid."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where acquisitions go: number `lines[i]` of the file to slice `slices[i]`, column `columns[i]` of the grid."""
+    """Places of acquisitions: line `lines[i]` of a file goes to slice `slices[i]`, column `columns[i]` of the grid."""
 
     lines: Lines
     slices: Lines
@@ -60,7 +61,7 @@ class Layout:
 
     @cached_property
     def hits(self) -> Int[ndarray, "slice column"]:
-        """How many readouts were measured at each place."""
+        """Number of readouts measured at each place."""
         slices, _, _, columns = self.grid
         hits: ndarray = np.bincount(self.place, minlength=slices * columns)
         return hits.reshape((slices, columns))
@@ -68,6 +69,7 @@ class Layout:
     @cached_property
     def turns(self) -> Lines:
         """0 for the first readout of a place, 1 for the second, and so on."""
+        # Stable, so that the averages of a place keep the order of their measurement.
         order = np.argsort(self.place, kind="stable")
         ordered = self.place[order]
         turns: ndarray = np.empty_like(order)
@@ -76,15 +78,25 @@ class Layout:
 
 
 def flagged(heads: ndarray, flags: int) -> Bool[ndarray, " line"]:
-    """Where any of `flags` is set."""
+    """Return True for the lines on which any of `flags` is set."""
     return np.asarray((heads["flags"] & np.uint64(flags)) != 0)
 
 
 def select(heads: ndarray, wanted: dict[str, int]) -> tuple[Lines, Lines]:
     """Select imaging lines and separate calibration lines of the `wanted` counters, counted from the first there is.
 
-    Calibration that was measured once serves every contrast and repetition. Raises UnreadableKSpace where there are
-    no imaging lines, InvalidRequest where a counter does not go that far.
+    Calibration that was measured once serves every contrast and repetition.
+
+    Args:
+        heads: heads of all acquisitions.
+        wanted: number of the value to select, from 0, by the name of the counter.
+
+    Returns:
+        Numbers of the imaging lines and of the separate calibration lines in the file.
+
+    Raises:
+        UnreadableKSpace: there are no imaging lines.
+        InvalidRequest: a counter does not take that many values.
     """
     imaging, calibration = _by_flags(heads, NOT_OF_THE_IMAGE)
     if not imaging.size:
@@ -92,11 +104,13 @@ def select(heads: ndarray, wanted: dict[str, int]) -> tuple[Lines, Lines]:
         imaging, calibration = _by_flags(heads, NOT_OF_THE_IMAGE & ~SET_ON_IMAGING_LINES)
     if not imaging.size:
         raise UnreadableKSpace(f"expected imaging lines, got none among {heads.size} acquisitions")
+    # Further encodings are other scans of the same file, such as a navigator or a calibration on a grid of its own.
     encoding = heads["encoding_space_ref"]
     first = encoding[imaging[0]]
     imaging, calibration = imaging[encoding[imaging] == first], calibration[encoding[calibration] == first]
     for name, number in wanted.items():
         counter = heads["idx"][name]
+        # Numbers count the values that occur: a file of one repetition may have cut it out of many.
         values = np.unique(counter[imaging])
         if not 0 <= number < values.size:
             raise InvalidRequest(f"expected a {name} from 0 to {values.size - 1}, those of the file, got {number}")
@@ -128,13 +142,22 @@ def lines_within(heads: ndarray, lines: Lines, encoding: Encoding) -> tuple[Line
     """Leave out lines beyond the encoded matrix where the header's limits are wider than the matrix.
 
     Shots of a fixed length measure more lines than the protocol wants. Lines that are elsewhere for another reason
-    stay, for `lay_out` to refuse. Returns the lines and a note on those that were left out.
+    stay, for `lay_out` to refuse.
+
+    Args:
+        heads: heads of all acquisitions.
+        lines: numbers of the lines to check.
+        encoding: the encoding of these lines.
+
+    Returns:
+        The lines that stay, and a note on those that were left out.
     """
     columns = encoding.matrix[1]
     if encoding.lines is None or encoding.lines[1] - encoding.lines[0] < columns:
         return lines, ()
     column = heads["idx"]["kspace_encode_step_1"][lines].astype(int) + encoding.first_column
     inside = (column >= 0) & (column < columns)
+    # If most lines lie outside, the matrix or the centre is wrong, and what lies inside is no image.
     if inside.all() or inside.mean() < 0.5:
         return lines, ()
     first, last, _ = encoding.lines
@@ -145,11 +168,23 @@ def lines_within(heads: ndarray, lines: Lines, encoding: Encoding) -> tuple[Line
 
 
 def lay_out(heads: ndarray, imaging: Lines, calibration: Lines, encoding: Encoding) -> tuple[Layout, Layout | None]:
-    """The places of an image's lines in the encoded grid, and of calibration's where that was a scan of its own.
+    """Find the places of an image's lines in the encoded grid, and those of calibration if it was a scan of its own.
 
     Calibration lines that fill places without imaging lines, by the same readout, belong to the image. Those that
     measure again what imaging lines do, or by another readout, are of another scan, with perhaps another contrast.
-    Raises UnsupportedInput, UnreadableKSpace where the imaging lines make no 2-D grid.
+
+    Args:
+        heads: heads of all acquisitions.
+        imaging: numbers of the imaging lines.
+        calibration: numbers of the separate calibration lines.
+        encoding: the encoding of the imaging lines.
+
+    Returns:
+        Layout of the image, and of a calibration scan or None.
+
+    Raises:
+        UnsupportedInput: the lines are reversed, compressed, of a 3-D scan or of several kinds of readout.
+        UnreadableKSpace: a line or a readout lies outside the grid.
     """
     _check_supported(heads[imaging])
     kinds = np.unique(heads[READOUT][imaging])
@@ -164,6 +199,7 @@ def lay_out(heads: ndarray, imaging: Lines, calibration: Lines, encoding: Encodi
         raise UnreadableKSpace(
             f"expected phase-encode lines within columns 0 to {columns - 1}, got {first} to {last}{limits}"
         )
+    # Slice numbers may have gaps, if a file holds a part of a scan: the grid has none.
     slices = np.unique(number[imaging])
     place = number * columns + column
 
@@ -188,7 +224,11 @@ def lay_out(heads: ndarray, imaging: Lines, calibration: Lines, encoding: Encodi
 
 
 def _readout(head: ndarray, rows: int) -> tuple[slice, slice]:
-    """The part of a readout that counts, and the rows that it fills. Raises UnreadableKSpace where they don't fit."""
+    """Return the part of a readout that counts, and the rows that it fills.
+
+    Raises:
+        UnreadableKSpace: the readout does not fit the rows.
+    """
     length, coils, centre, before, after = (int(head[name]) for name in READOUT)
     # A readout as long as the grid fits in one way only, whatever its (often unset) centre says.
     start = 0 if length == rows else rows // 2 - centre

@@ -1,4 +1,4 @@
-"""What a k-space header says of patient, study and measurement, as DICOM attributes."""
+"""Patient, study and measurement of a k-space header, as DICOM attributes."""
 
 import unicodedata
 from xml.etree.ElementTree import Element
@@ -34,13 +34,21 @@ PLACES = {
     "InversionTime": "sequenceParameters/TI",
     "FlipAngle": "sequenceParameters/flipAngle_deg",
 }
-"""Where ismrmrd.xsd has what DICOM has under the keyword, in the same units. Not the body part: knees have a side."""
+"""Elements of ismrmrd.xsd by the DICOM keyword of the same value, in the same units.
+
+The body part is left out: DICOM states the side of a knee beside it, which the header does not have.
+"""
 
 
 def patient_and_study(header: Element) -> PatientAndStudy:
-    """DICOM values by keyword, as far as the header has one of each and DICOM takes it: no other is made of it."""
+    """Return the DICOM attributes found in the header, by keyword.
+
+    A field is used only if it occurs exactly once and is a valid value of the attribute's VR after date and time are
+    normalised. Invalid values are dropped, never repaired.
+    """
     found = PatientAndStudy()
     for keyword, place in PLACES.items():
+        # In any namespace: some converters write the header without the one of the schema.
         elements = header.findall("/".join(f"{{*}}{name}" for name in place.split("/")))
         if len(elements) == 1 and (value := _valid(dictionary_VR(keyword), (elements[0].text or "").strip())):
             found[keyword] = value
@@ -48,7 +56,8 @@ def patient_and_study(header: Element) -> PatientAndStudy:
 
 
 def _valid(vr: str, text: str) -> str | None:
-    """The text as a value of this VR; None where it can't be one."""
+    """Return the text as a value of this VR, or None if it can't be one."""
+    # XML schema writes dates and times with separators, DICOM without; sex is a code in capitals there.
     if vr == "DA":
         text = text[:10].replace("-", "")  # 1970-01-31, perhaps with a time zone
     elif vr == "TM":

@@ -1,4 +1,4 @@
-"""The ISMRMRD XML header (ismrmrd.xsd), as much of it as Cartesian reconstruction needs; x is row, y is column."""
+"""The ISMRMRD XML header (ismrmrd.xsd), as far as Cartesian reconstruction needs it; x counts rows, y columns."""
 
 import math
 import re
@@ -30,7 +30,7 @@ class Encoding:
     matrix: Pair
     """Rows (readout, oversampling included) and columns (phase encode) of the encoded grid."""
     field_of_view: tuple[float, float]
-    """Of the encoded grid, in millimetres."""
+    """Field of view of the encoded grid, in millimetres."""
     recon_matrix: Pair
     recon_field_of_view: tuple[float, float]
     thickness: float
@@ -101,6 +101,7 @@ def encoding(header: Element, number: int = 0) -> Encoding:
         raise UnsupportedInput(f"{together}: only slices measured one by one are reconstructed")
     matrix = _matrix(element, "encodedSpace")
     recon = "reconSpace" if element.find("{*}reconSpace/{*}matrixSize") is not None else "encodedSpace"
+    # 2-D scans may state any z of the matrix: only a limit above 0 shows that partitions were encoded.
     partitions = round(_number(element, "encodedSpace/matrixSize/z", 1))
     last_partition = _number(element, "encodingLimits/kspace_encoding_step_2/maximum", 0)
     return Encoding(
@@ -115,7 +116,16 @@ def encoding(header: Element, number: int = 0) -> Encoding:
 
 
 def _number(element: Element, place: str, default: float | None = None) -> float:
-    """Return the finite number at a place below an encoding. Raises UnreadableKSpace, naming the element."""
+    """Return the finite number at a place below an encoding.
+
+    Args:
+        element: the encoding.
+        place: names of the elements that lead to the number, with slashes between them.
+        default: number for an element that is absent or empty; without a default that is an error.
+
+    Raises:
+        UnreadableKSpace: there is no finite number; the message names the element.
+    """
     text = element.findtext("/".join(f"{{*}}{name}" for name in place.split("/")))
     if (text is None or not text.strip()) and default is not None:
         return default
@@ -164,7 +174,7 @@ def _quote(text: str) -> str:
 
 
 def document(encoding: Encoding, coils: int) -> bytes:
-    """A minimal valid header of one Cartesian encoding: what `encoding` reads back. It tells no field strength."""
+    """Write a minimal valid header of one Cartesian encoding, which `encoding` reads back, without a field strength."""
     limits = xsd.encodingLimitsType()
     if encoding.lines:
         first, last, centre = encoding.lines

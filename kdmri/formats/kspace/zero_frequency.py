@@ -23,6 +23,7 @@ or a scan that lacks its centre would be shifted."""
 
 def energy(samples: Complex64[ndarray, "slice coil row column"]) -> Float[ndarray, "row column"]:
     """Sum |y|^2 over slices and coils."""
+    # In double precision and one coil at a time: squares of float32 overflow, and no copy of all samples is made.
     total: ndarray = np.zeros(samples.shape[-2:])
     for coils in samples:
         for coil in coils:
