@@ -27,6 +27,8 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG ONNXRUNTIME=onnxruntime
 # A number, not a name, so that an orchestrator can see that it is not root.
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin kdmri
+# A new volume takes over the owner of the folder that it is mounted on.
+RUN install -d -m 700 -o kdmri /var/lib/kdmri
 WORKDIR /app
 
 # The requirements first, by their content: a change of the code leaves this layer, by far the largest, as it is.

@@ -16,6 +16,8 @@ from kdmri_service.engine.catalogue import load_catalogue
 from kdmri_service.engine.engine import Engine
 from kdmri_service.engine.parsing.pool import ParserLimits, ParserPool
 from kdmri_service.engine.scheduler import Scheduler
+from kdmri_service.jobs.desk import Desk
+from kdmri_service.jobs.opening import open_desk
 from kdmri_service.observability import logs, traces
 from kdmri_service.processes import end_with_parent
 from kdmri_service.settings import Settings
@@ -23,7 +25,9 @@ from kdmri_service.shadow.controller import Shadow
 from kdmri_service.transports.http import problems
 from kdmri_service.transports.http.authentication import Authentication
 from kdmri_service.transports.http.dependencies import Service
+from kdmri_service.transports.http.negotiation import negotiate
 from kdmri_service.transports.http.routes import health, metrics, models
+from kdmri_service.transports.http.routes.jobs import router_of_jobs
 from kdmri_service.transports.http.routes.operations import router_of
 from kdmri_service.watchdog import watching
 from starlette.datastructures import Headers, MutableHeaders
@@ -74,7 +78,7 @@ def create_app(settings: Settings | None = None, operations: Sequence[type[Opera
         lifespan=lifespan,
         telemetry=traces.of_requests(settings.traces),
     )
-    for router in (router_of(operations), models.router, health.router, metrics.router):
+    for router in (router_of(operations), router_of_jobs(operations), models.router, health.router, metrics.router):
         app.include_router(router)
     problems.install(app)
     if (authenticate := authenticator(settings)) is not None:
@@ -121,12 +125,38 @@ async def running(
     parsers = _start_parsers(settings) if settings.parsers else None
     log.info("ready", models=len(catalogue.bundles), version=kdmri.__version__)
     limits = Limits(unpacked_bytes=settings.max_unpacked_mb * 2**20)
-    yield Service(settings, Engine(catalogue, scheduler, limits, parsers), shadow, drain)
+    engine = Engine(catalogue, scheduler, limits, parsers)
+    async with _jobs(settings, engine, operations, drain) as desk:
+        yield Service(settings, engine, shadow, drain, desk)
     # In the order of a request's way, so that no stage gets work after it has closed.
     if parsers is not None:
         parsers.close()
     scheduler.close()
     shadow.close()
+
+
+@asynccontextmanager
+async def _jobs(
+    settings: Settings, engine: Engine, operations: Sequence[type[Operation]], drain: Drain
+) -> AsyncIterator[Desk | None]:
+    """Provide durable jobs, which run until the service ends, if there is a spool for them."""
+    if settings.spool is None:
+        yield None
+        return
+    desk = open_desk(
+        settings,
+        settings.spool,
+        engine,
+        operations,
+        negotiate=negotiate,
+        status_of=problems.status_of,
+        may_claim=lambda: not drain.draining,
+    )
+    desk.start(settings.inferences)
+    try:
+        yield desk
+    finally:
+        await desk.close()
 
 
 def _start_parsers(settings: Settings) -> ParserPool:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kdmri.bundles.location import models_folder
@@ -76,6 +76,16 @@ class Settings(BaseSettings):
     """Processor time that reading an upload may take, in seconds, and a second more for every 8 MiB of it."""
     parse_memory_mb: int = Field(2048, ge=256)
     """Memory that reading an upload may take, in MiB, and the size that the arrays read from it may have."""
+    spool: Path | None = None
+    """Folder for durable jobs: their inputs and results, sealed. Without it the service keeps no jobs."""
+    database: SecretStr | None = None
+    """Database of the jobs: a URL of `postgresql` or `sqlite`. By default jobs.sqlite in the spool."""
+    jobs_kept_hours: float = Field(72, gt=0)
+    """Time in hours after the end of a job at which its result is erased."""
+    spool_spare_mb: int = Field(1024, ge=0)
+    """Room in MiB that the spool leaves free on its disk. Jobs that would take it are answered 507."""
+    lease_seconds: float = Field(60, ge=1)
+    """Time in seconds after its last sign of life at which a process counts as dead, and its jobs go to another."""
     drain_seconds: float = Field(1, ge=0)
     """Time in seconds between SIGTERM and the closing of the port, in which /readyz answers 503 and new requests are
     refused with 503. Set it above the interval of the load balancer's readiness probe."""

@@ -16,7 +16,7 @@ from kdmri.runtime.bands import denoise_in_bands
 from kdmri.runtime.measurement import Measurement, measurements, require_finite
 from kdmri.runtime.memory import rows_per_band
 from kdmri.runtime.model import Model
-from kdmri.runtime.stages import Stage, measure_nothing
+from kdmri.runtime.stages import Stage, measure_nothing, report_slices
 
 
 class Reconstructor:
@@ -126,6 +126,7 @@ class Reconstructor:
                 squares = torch.stack([acquisition.misfit(image), power(acquisition.samples)], dim=1).cpu()
                 # In double precision: the square of a unit may be beyond float32's range.
                 powers.append(squares.double() * measurement.unit[:, 0].cpu().double() ** 2)
+            report_slices(len(image))
         return require_finite(torch.cat(pixels)).numpy(), torch.cat(powers)
 
 

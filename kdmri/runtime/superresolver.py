@@ -16,7 +16,7 @@ from kdmri.runtime.bands import denoise_in_bands
 from kdmri.runtime.measurement import require_finite
 from kdmri.runtime.memory import check_fits, rows_per_band, slices_per_batch
 from kdmri.runtime.model import Model
-from kdmri.runtime.stages import Stage, measure_nothing
+from kdmri.runtime.stages import Stage, measure_nothing, report_slices
 
 
 class SuperResolver:
@@ -58,6 +58,7 @@ class SuperResolver:
             with stage("data_consistency"):
                 # Copying to the host waits for a device: that time is part of the stage.
                 parts.append(finer.cpu() * unit[:, None, None])
+            report_slices(len(batch))
         geometry = images.geometry and images.geometry.refine(scale)
         return Images(require_finite(torch.cat(parts)).numpy(), geometry)
 

@@ -93,6 +93,7 @@ class Engine:
                 with observation("parse"):
                     source = await self._parse(request, files, opened)
                 media_type = _choose_type(request, source)
+                observation.slices_expected = sum(job.slices for job in source.jobs) * len(request.models)
                 # One after the other: the jobs of one request must not take the turns of other requests.
                 results = [
                     await infer(job, model, self.scheduler, observation)

@@ -74,6 +74,16 @@ class Database:
         with _available(), self.engine.connect().execution_options(**READ) as connection:
             yield connection
 
+    def forget(self) -> None:
+        """Remove old contents from SQLite's log, erased keys among them. PostgreSQL recycles its own."""
+        if self.engine.dialect.name == "sqlite":
+            # Outside of a transaction, which would keep the log from being cut off.
+            connection = self.engine.raw_connection()
+            try:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                connection.close()
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()

@@ -144,6 +144,32 @@ for operation in OPERATIONS:
     # Series must exist before their first observation: Prometheus sees no increase in one that appears with a value.
     for histogram in (SHADOW_PSNR, SHADOW_SSIM, SHADOW_SPEEDUP):
         histogram.labels(operation.name)
+JOBS = Gauge(
+    "kdmri_jobs",
+    "Jobs of the store by state.",
+    ["state"],
+    registry=REGISTRY,
+    multiprocess_mode="livemax",
+)
+JOBS_ENDED = Counter("kdmri_jobs_ended", "Jobs that ended, by the state they ended in.", ["outcome"], registry=REGISTRY)
+JOB_DURATION = Histogram(
+    "kdmri_job_duration_seconds",
+    "Time from the submission of a job to its end.",
+    buckets=(1, 2.5, 5, 10, 30, 60, 300, 600, 1800, 3600, 14400, 43200, 86400),
+    registry=REGISTRY,
+)
+BACKLOG = Gauge(
+    "kdmri_backlog_seconds",
+    "Time that one worker needs for all jobs that wait, by the pace of the jobs that ended last; 0 before the first.",
+    registry=REGISTRY,
+    multiprocess_mode="livemax",
+)
+OLDEST_JOB = Gauge(
+    "kdmri_oldest_job_seconds",
+    "Age of the oldest job that waits.",
+    registry=REGISTRY,
+    multiprocess_mode="livemax",
+)
 RESIDUAL = Histogram(
     "kdmri_quality_residual_ratio",
     "Share of the measurement that the images do not explain, as a ratio of norms.",

@@ -34,6 +34,12 @@ class Observation:
         """The role requested, until the model that is chosen has another."""
         self.seconds: dict[StageName, float] = {}
         self.slices = 0
+        self.stage: StageName | None = None
+        """The stage that began last."""
+        self.slices_done = 0
+        """Slices that are done while the request runs; `slices` counts those of models that have ended."""
+        self.slices_expected: int | None = None
+        """Slices that all models together will make; unknown until the input is parsed."""
         self.runs: dict[str, Observation] = {}
         self._request = request
         # A batch may begin in its thread before the event loop has added the time in the queue.
@@ -52,6 +58,7 @@ class Observation:
             stage: Name of the stage.
             batch_size: Number of requests that the stage serves at once.
         """
+        self._begin(stage)
         started = time.perf_counter()
         try:
             # The span must not record the error that may end it: its message may quote the input.
@@ -64,6 +71,15 @@ class Observation:
             self._add(stage, seconds / batch_size)
             if batch_size > 1:
                 self._add("queue", seconds - seconds / batch_size)
+
+    def _begin(self, stage: StageName) -> None:
+        self.stage = stage
+        if self._request:
+            self._request._begin(stage)
+
+    def count_slices(self, slices: int) -> None:
+        """Count slices that the runtime has finished."""
+        self.slices_done += slices
 
     def _add(self, stage: StageName, seconds: float) -> None:
         with self._lock:
@@ -95,20 +111,28 @@ class Observation:
 
 
 @contextmanager
-def track_request(operation: str, role: str, *, status_of: Callable[[BaseException], int]) -> Iterator[Observation]:
+def track_request(
+    operation: str,
+    role: str,
+    *,
+    status_of: Callable[[BaseException], int],
+    observation: Observation | None = None,
+) -> Iterator[Observation]:
     """Count and time one request, however it ends.
 
     Args:
         operation: Name of the operation.
         role: The role requested; one that does not exist is counted as unknown.
         status_of: The transport's status for an error that ends the request.
+        observation: One that somebody watches already; by default a new one.
 
     Yields:
         The observation that the request reports its stages to.
     """
     started = time.perf_counter()
     # A label is a series for ever: what a client makes up must not become one.
-    observation = Observation(operation, role if role in LABELLED_ROLES else "unknown")
+    observation = observation or Observation(operation)
+    observation.role = role if role in LABELLED_ROLES else "unknown"
     status = OK
     try:
         yield observation

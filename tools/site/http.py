@@ -48,7 +48,8 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         sections += ["**Parameters**", table(["Name", "In", "Values", "Default", "Meaning"], rows)]
     if body := operation.get("requestBody"):
         sections += ["**Body**: " + ", ".join(code(kind) for kind in body["content"])]
-    answer = operation["responses"]["200"]
+    success = next(status for status in operation["responses"] if status.startswith("2"))
+    answer = operation["responses"][success]
     kinds = ", ".join(code(kind) for kind in answer.get("content", {})) or "no body"
     sections += [f"**Answer**: {kinds}"]
     # FastAPI's own description of an answer that nobody described.
@@ -57,7 +58,7 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     if headers := answer.get("headers"):
         named = [(code(name), header["description"]) for name, header in headers.items()]
         sections += ["**Headers of the answer**", table(["Header", "Meaning"], named)]
-    if refusals := [status for status in operation["responses"] if status != "200"]:
+    if refusals := [status for status in operation["responses"] if status != success]:
         sections += ["**Statuses of problems**: " + ", ".join(refusals)]
     return "\n\n".join(section for section in sections if section)
 

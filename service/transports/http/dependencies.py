@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from kdmri_service.draining import Drain
 from kdmri_service.engine.engine import ChooseType, Engine
+from kdmri_service.jobs.desk import Desk
 from kdmri_service.settings import Settings
 from kdmri_service.shadow.controller import Shadow
 from kdmri_service.transports.http.negotiation import negotiate
@@ -24,6 +25,8 @@ class Service:
     engine: Engine
     shadow: Shadow
     drain: Drain
+    jobs: Desk | None
+    """None without a spool."""
 
 
 def service_of(request: Request) -> Service:

@@ -1,5 +1,6 @@
 """Problems: every error as RFC 9457 problem+json, by one table from the error tree to HTTP."""
 
+from collections.abc import Iterator
 from http import HTTPStatus
 
 import structlog
@@ -92,6 +93,25 @@ def problem(status: HTTPStatus, kind: str, detail: str) -> Response:
     content = {"type": f"urn:kdmri:problem:{kind}", "title": status.phrase, "status": status.value, "detail": detail}
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
     return JSONResponse(content, status, headers, media_type="application/problem+json")
+
+
+def failure_problem(error: str, detail: str) -> tuple[HTTPStatus, str]:
+    """Return the status and the kind of the problem that a job's error is, by the name of its class.
+
+    Args:
+        error: The name, of an error of the tree or of none that a client could mend.
+        detail: What was expected and what came.
+    """
+    found = next((known for known in _below(KdmriError) if known.__name__ == error), None)
+    return (
+        (status_of(found(detail)), problem_kind(found)) if found else (HTTPStatus.INTERNAL_SERVER_ERROR, "unforeseen")
+    )
+
+
+def _below(base: type[KdmriError]) -> Iterator[type[KdmriError]]:
+    for child in base.__subclasses__():
+        yield child
+        yield from _below(child)
 
 
 def install(app: FastAPI) -> None:

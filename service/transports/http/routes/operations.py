@@ -2,18 +2,27 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
 from kdmri_service.observability.observation import track_request
-from kdmri_service.transports.http.dependencies import RunningService, TypeChooser
+from kdmri_service.transports.http.dependencies import Accept, RunningService, TypeChooser
 from kdmri_service.transports.http.openapi import documented_answer, documented_body
 from kdmri_service.transports.http.problems import status_of
 from kdmri_service.transports.http.response import respond
+from kdmri_service.transports.http.routes.jobs import IdempotencyKey, accept_job, location_of
 from kdmri_service.transports.http.upload import receive
 from starlette.requests import ClientDisconnect
 
 from kdmri.operations import Operation
+from kdmri.operations.media_types import JSON
+
+ASYNC = "respond-async"
+Prefer = Annotated[
+    str | None,
+    Header(description=f"{ASYNC} makes a job of the request, answered 202 with its Location (RFC 7240)"),
+]
 
 Outcome = TypeVar("Outcome")
 
@@ -42,7 +51,14 @@ def _route(operation_type: type[Operation]) -> Callable[..., Awaitable[Response]
         service: RunningService,
         choose_type: TypeChooser,
         operation: Operation,
+        accept: Accept = None,
+        prefer: Prefer = None,
+        idempotency_key: IdempotencyKey = None,
     ) -> Response:
+        if service.jobs is not None and prefers_job(prefer):
+            job = await accept_job(request, service, operation, accept, idempotency_key)
+            headers = {**location_of(job), "Preference-Applied": ASYNC}
+            return Response(job.model_dump_json(), HTTPStatus.ACCEPTED, headers, media_type=JSON)
         with track_request(operation.name, operation.role, status_of=status_of) as observation:
             admitted = service.engine.admit(
                 operation, choose_type, observation, client=request.client.host if request.client else ""
@@ -59,6 +75,11 @@ def _route(operation_type: type[Operation]) -> Callable[..., Awaitable[Response]
     # FastAPI reads parameters from annotations: each route gets the fields of its own operation.
     run.__annotations__["operation"] = Annotated[operation_type, Query()]
     return run
+
+
+def prefers_job(prefer: str | None) -> bool:
+    """Return whether a Prefer header asks for an answer later (RFC 7240, section 4.1)."""
+    return ASYNC in (entry.partition(";")[0].strip().lower() for entry in (prefer or "").split(","))
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Outcome]) -> Outcome:
