@@ -44,6 +44,8 @@ COMPONENTS = {
     "IMAGINARY": "imaginary",
 }
 """Terms of ImageType or FrameType, value 3 and later: PS3.3 C.8.3.1.1.1, and those of Siemens and Philips."""
+MAPS = {"ADC", "EADC", "FA", "T1 MAP", "T2 MAP", "T2 STAR MAP", "T2* MAP", "R2 MAP", "R2 STAR MAP", "R2* MAP"}
+"""Terms by which makers mark maps of a quantity, with underscores as spaces."""
 GE_COMPONENTS = {1: "phase", 2: "real", 3: "imaginary"}
 """(0043,xx2F) of GEMS_PARM_01: GE says it nowhere else."""
 
@@ -87,13 +89,32 @@ def component(header: Dataset, frame: int) -> str:
     named = frame_value(header, "ComplexImageComponent", frame)
     if named in ("PHASE", "REAL", "IMAGINARY"):
         return str(named).lower()
-    if "GEMS_PARM_01" in header.private_creators(0x0043):
-        block = header.private_block(0x0043, "GEMS_PARM_01")
-        codes = several(block[0x2F].value) if 0x2F in block else []
-        if codes and codes[0] in GE_COMPONENTS:
-            return GE_COMPONENTS[codes[0]]
+    codes = several(private_value(header, 0x0043, "GEMS_PARM_01", 0x2F))
+    if codes and codes[0] in GE_COMPONENTS:
+        return GE_COMPONENTS[codes[0]]
     terms = image_type(header, frame)[2:]
     return next((COMPONENTS[term] for term in terms if term in COMPONENTS), "magnitude")
+
+
+def quantity(header: Dataset) -> str | None:
+    """Return the name of the quantity that a map's first frame shows, by its type, or None for grey levels."""
+    terms = (str(term).upper().replace("_", " ") for term in image_type(header, 0)[2:])
+    return next((term for term in terms if term in MAPS), None)
+
+
+def private_value(holder: Dataset, group: int, creator: str, offset: int) -> Any:
+    """Return the value of a private element, or None.
+
+    Args:
+        holder: an object or an item of a sequence.
+        group: the element's group.
+        creator: the maker's name for its block of elements.
+        offset: last two digits of the element's number.
+    """
+    if creator not in holder.private_creators(group):
+        return None
+    block = holder.private_block(group, creator)
+    return block[offset].value if offset in block else None
 
 
 def plane(header: Dataset, frame: int) -> Plane | None:

@@ -23,6 +23,7 @@ from kdmri.formats.dicom.quantities import carry_scale_slope, real_world_mapping
 from kdmri.formats.dicom.reader import DicomSeries
 from kdmri.formats.dicom.stale import drop_stale
 from kdmri.formats.dicom.stored_values import stored_values
+from kdmri.formats.dicom.tiles import WORDS as TILED
 from kdmri.formats.dicom.windows import window
 
 DESCRIPTION = "AI {scale}x kdmri"
@@ -195,13 +196,16 @@ def _describe_enhanced(dataset: Dataset, part: _Part, scale: int, provenance: Pr
         derivations=[_derivation(part.header, provenance, number) for number in part.numbers],
         mappings=[real_world_mappings(part.header, frame, slope) for frame in range(len(part.numbers))],
     )
+    for frame, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        carry_scale_slope(part.header, frame, groups, slope)
     if all(map(is_legal_uid, (part.header.SOPInstanceUID, *_series_of(part.header)))):
         dataset.SourceImageEvidenceSequence = [_evidence(part.header)]
 
 
 def _describe_classic(dataset: Dataset, part: _Part, scale: int, provenance: Provenance) -> None:
     slope = float(provenance.rescale.RescaleSlope)
-    dataset.ImageType = ["DERIVED", "SECONDARY", *(image_type(part.header, 0)[2:] or ["OTHER"])]
+    terms = [term for term in image_type(part.header, 0)[2:] if term not in TILED]
+    dataset.ImageType = ["DERIVED", "SECONDARY", *(terms or ["OTHER"])]
     for item in (provenance.rescale, provenance.window, _derivation(part.header, provenance, None)):
         dataset.update(copy.deepcopy(item))
     spacing = numbers(part.header, "PixelSpacing", 0, 2)
@@ -209,7 +213,7 @@ def _describe_classic(dataset: Dataset, part: _Part, scale: int, provenance: Pro
         dataset.PixelSpacing = decimals(value / scale for value in spacing)
     if part.positions is not None:
         dataset.ImagePositionPatient = decimals(part.positions[0])
-    carry_scale_slope(part.header, dataset, slope)
+    carry_scale_slope(part.header, 0, dataset, slope)
     if mappings := real_world_mappings(part.header, 0, slope):
         dataset.RealWorldValueMappingSequence = mappings
 
@@ -233,7 +237,8 @@ def _derivation(header: Dataset, provenance: Provenance, frame: int | None) -> D
         source = _reference(header)
         if frame is not None:
             source.ReferencedFrameNumber = frame
-        source.SpatialLocationsPreserved = "YES"
+        # A slice that was unpacked lies elsewhere than the header of the tiled image places its pixels.
+        source.SpatialLocationsPreserved = "NO" if set(TILED) & set(image_type(header, 0)) else "YES"
         item.SourceImageSequence = [source]
     return item
 

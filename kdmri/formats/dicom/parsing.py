@@ -1,6 +1,7 @@
 """Bytes of one file to a data set, within bounds on what parsing may take."""
 
 import io
+import traceback
 import zlib
 
 from pydicom import Dataset, uid
@@ -55,6 +56,10 @@ def parse(content: bytes, max_bytes: int) -> tuple[Dataset, list[str], int]:
     except KdmriError:
         raise
     except Exception as error:  # pydicom raises anything at all on damaged bytes
+        if any(
+            frame.f_globals.get("__name__") == "pydicom.charset" for frame, _ in traceback.walk_tb(error.__traceback__)
+        ):
+            raise UnreadableDicom("expected the name of a character set in SpecificCharacterSet, got none") from error
         raise UnreadableDicom(f"expected a whole DICOM object, got a damaged one ({type(error).__name__})") from error
 
 

@@ -60,7 +60,9 @@ def decode_pixels(dataset: Dataset, frames: Sequence[int]) -> DecodedPixels:
 
 
 def rescale_of(header: Dataset, frame: int) -> tuple[float, float]:
-    """Return slope and intercept of a frame. A slope of 0 counts as 1, as in dcm2niix: no image is meant to vanish.
+    """Return slope and intercept of a frame. A slope of 0 counts as 1: no image is meant to vanish.
+
+    dcm2niix copies RescaleSlope to NIfTI's scl_slope, in which 0 means that pixels are not scaled.
 
     Raises:
         UnreadableDicom: one of them is no number, or too large for float32 pixels.

@@ -10,26 +10,53 @@ from collections.abc import Sequence
 import numpy as np
 from pydicom import Dataset
 
-from kdmri.formats.dicom.attributes import frame_value
+from kdmri.formats.dicom.attributes import frame_value, private_value
 from kdmri.formats.dicom.numbers import several
 from kdmri.formats.dicom.pixels import inversion, rescale_of
 from kdmri.formats.dicom.stored_values import LARGEST
 
 SCALE_SLOPE = (0x2005, "Philips MR Imaging DD 001", 0x0E)
-"""Philips' floating point values are modality value / (RescaleSlope x scale slope) (QIBA, dcm2niix)."""
+"""Philips' floating point values are modality value / (RescaleSlope x scale slope): dcm2niix's `intenScalePhilips`."""
+FRAME_PRIVATE = (0x2005, "Philips MR Imaging DD 005", 0x0F)
+"""Sequence in which Philips' Enhanced MR keeps a frame's private elements."""
 FIRST_MAPPED, LAST_MAPPED = 0x00409216, 0x00409211
 
 
-def carry_scale_slope(source: Dataset, target: Dataset, slope: float) -> None:
-    """Write Philips' scale slope for the new RescaleSlope `slope`: SS' = RS x SS / RS'."""
-    group, creator, offset = SCALE_SLOPE
-    if creator not in source.private_creators(group):
+def carry_scale_slope(source: Dataset, frame: int, target: Dataset, slope: float) -> None:
+    """Write Philips' scale slope for a new RescaleSlope: SS' = RS x SS / RS'.
+
+    Args:
+        source: the source's attributes.
+        frame: number of the frame, from 0.
+        target: the new object, or the functional groups of its frame.
+        slope: the new RescaleSlope RS'.
+    """
+    old = _scale_slope(source, frame)
+    if old is None:
         return
-    block = source.private_block(group, creator)
-    values = several(block[offset].value) if offset in block else []
-    if len(values) == 1 and isinstance(values[0], float | int) and np.isfinite(values[0]) and values[0] != 0:
-        value = rescale_of(source, 0)[0] * float(values[0]) / slope
-        target.private_block(group, creator, create=True).add_new(offset, "FL", value)
+    holder = target
+    if source.get("PerFrameFunctionalGroupsSequence"):
+        holder = Dataset()
+        group, creator, offset = FRAME_PRIVATE
+        target.private_block(group, creator, create=True).add_new(offset, "SQ", [holder])
+    group, creator, offset = SCALE_SLOPE
+    value = rescale_of(source, frame)[0] * old / slope
+    holder.private_block(group, creator, create=True).add_new(offset, "FL", value)
+
+
+def _scale_slope(header: Dataset, frame: int) -> float | None:
+    """Return Philips' scale slope of a frame: its own, else that of all frames, else the object's; or None."""
+    holders = [header]
+    for groups, item in (("SharedFunctionalGroupsSequence", 0), ("PerFrameFunctionalGroupsSequence", frame)):
+        if header.get(groups):
+            holders.insert(0, header[groups][item])
+    for holder in holders:
+        items = private_value(holder, *FRAME_PRIVATE)
+        for place in (*(items[:1] if isinstance(items, Sequence) else ()), holder):
+            values = several(private_value(place, *SCALE_SLOPE)) if isinstance(place, Dataset) else []
+            if len(values) == 1 and isinstance(values[0], float | int) and np.isfinite(values[0]) and values[0] != 0:
+                return float(values[0])
+    return None
 
 
 def rescale_type(headers: Sequence[Dataset]) -> str:

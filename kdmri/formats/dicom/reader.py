@@ -14,11 +14,12 @@ from pydicom import Dataset
 from kdmri.data.geometry import Geometry
 from kdmri.data.images import Images
 from kdmri.errors import UnsupportedInput
-from kdmri.formats.dicom.attributes import Plane, frame_count, is_enhanced, plane
+from kdmri.formats.dicom.attributes import Plane, frame_count, is_enhanced, plane, quantity
 from kdmri.formats.dicom.leniency import lenient_pydicom
 from kdmri.formats.dicom.parsing import looks_like_dicom
 from kdmri.formats.dicom.pixels import decode_pixels
 from kdmri.formats.dicom.selection import check_complete, magnitude_frames, skipped_note
+from kdmri.formats.dicom.tiles import slice_headers, tile_name, tiling
 from kdmri.formats.dicom.upload import Upload, naming
 
 __all__ = ["DicomSeries", "looks_like_dicom", "read", "read_zip"]
@@ -133,7 +134,7 @@ def _group(upload: Upload, max_pixels: int) -> list[DicomSeries]:
     # The bound is checked before any image is decoded: a header of a few bytes may claim gigabytes.
     groups: list[list[_Slice]] = []
     known: dict[str, list[list[_Slice]]] = {}
-    repeated = 0
+    repeated = tiled = unpacked = 0
     for dataset in upload.images:
         with naming(dataset):
             slices = list(_slices(dataset))
@@ -142,6 +143,8 @@ def _group(upload: Upload, max_pixels: int) -> list[DicomSeries]:
                 repeated += 1
                 continue
             earlier.append(slices)
+            if slices[0].source is not dataset:
+                tiled, unpacked = tiled + 1, unpacked + len(slices)
         # In the order of arrival, so that the answer's slices are in the order of the upload.
         for piece in slices:
             group = next((group for group in groups if group[0].belongs_with(piece)), None)
@@ -154,15 +157,29 @@ def _group(upload: Upload, max_pixels: int) -> list[DicomSeries]:
         notes.insert(0, skipped_note(upload.skipped, upload.total))
     if repeated:
         notes.append(f"{repeated} instances that came more than once were worked on once.")
+    if tiled:
+        notes.append(f"{tiled} tiled images were unpacked to {unpacked} slices.")
+    if maps := dict.fromkeys(name for group in groups if (name := quantity(group[0].source))):
+        notes.append(
+            f"Maps of a quantity ({', '.join(maps)}) were refined like grey levels: values keep their unit, "
+            "and those between the measured ones are no measurements."
+        )
     first, *others = map(_join, groups)
     return [replace(first, notes=tuple(notes)), *others]
 
 
 def _slices(dataset: Dataset) -> Iterator[_Slice]:
-    """Decode the magnitude frames of an instance; takes the pixel data off it."""
+    """Decode the magnitude frames of an instance, or the slices of a tiled one; takes the pixel data off it."""
     frames = magnitude_frames(dataset)
     decoded = decode_pixels(dataset, frames)
     del dataset.PixelData
+    tiles = None if is_enhanced(dataset) or tile_name(dataset) is None else tiling(dataset)
+    if tiles is not None:
+        image, mask = decoded.values[0], None if decoded.padding is None else decoded.padding[0]
+        for header, cell in zip(slice_headers(dataset, tiles), tiles.cells(), strict=True):
+            padding = None if mask is None else mask[cell]
+            yield _Slice(header, 0, plane(header, 0), np.ascontiguousarray(image[cell]), padding)
+        return
     for index, frame in enumerate(frames):
         padding = None if decoded.padding is None else decoded.padding[index]
         yield _Slice(dataset, frame, plane(dataset, frame), decoded.values[index], padding)

@@ -1,6 +1,5 @@
 """Choice of what is worked on: magnitude MR images in grey levels, and a name for everything else."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +7,9 @@ from typing import Any
 from pydicom import Dataset, uid
 
 from kdmri.errors import UnreadableDicom
-from kdmri.formats.dicom.attributes import component, frame_count, image_type, is_enhanced
-from kdmri.formats.dicom.numbers import several
+from kdmri.formats.dicom.attributes import component, frame_count, is_enhanced
+from kdmri.formats.dicom.tiles import tile_name, tiling
 
-UIH_FRAME_COUNT = 0x00651050
-"""Number of slices in a VFRAME of United Imaging (dcm2niix)."""
-CSA_COUNT = re.compile(rb"NumberOfImagesInMosaic\0.{41}.{20}.{16} *([0-9]{1,4})", re.DOTALL)
-"""Siemens' CSA header: a name in 64 bytes, 20 bytes about its values, 16 bytes about the first, and its digits."""
 GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
@@ -46,7 +41,7 @@ def unsuitable(header: Dataset) -> Unsuitable | None:
         return Unsuitable("monochrome pixels", "no photometric interpretation")
     if "ModalityLUTSequence" in header:
         return Unsuitable("a linear rescale", "a modality lookup table")
-    if not is_enhanced(header) and (name := _tiles(header)):
+    if not is_enhanced(header) and (name := tile_name(header)) and tiling(header) is None:
         return Unsuitable("one slice in an image", name)
     return _other_frames(header)
 
@@ -96,45 +91,6 @@ def _other_frames(header: Dataset) -> Unsuitable | None:
     if not magnitude_frames(header):
         return Unsuitable("magnitude images", component(header, 0))
     return None
-
-
-def _tiles(header: Dataset) -> str | None:
-    """Return the name of a classic image that is tiled from several slices, or None for one slice.
-
-    Siemens' mosaics and United Imaging's VFRAMEs are worked on slice by slice or not at all: a network would carry
-    detail across the borders between tiles. Tiles have no positions of their own without the maker's private header.
-    """
-    words = {str(term).upper() for term in image_type(header, 0)}
-    count = _siemens_count(header)
-    if count > 1 or "MOSAIC" in words:
-        return f"a mosaic of {count} slices" if count > 1 else "a mosaic of slices"
-    count = _first_integer(header[UIH_FRAME_COUNT].value) if UIH_FRAME_COUNT in header else 0
-    if "VFRAME" in words or (count > 1 and "UIH" in str(header.get("Manufacturer", "")).upper()):
-        return f"a VFRAME of {count} slices" if count > 1 else "a VFRAME of slices"
-    return None
-
-
-def _siemens_count(header: Dataset) -> int:
-    """Return the number of slices in a mosaic, by (0019,xx0A) or the CSA header; 0 where neither states one."""
-    if "SIEMENS MR HEADER" in header.private_creators(0x0019):
-        block = header.private_block(0x0019, "SIEMENS MR HEADER")
-        if 0x0A in block and (count := _first_integer(block[0x0A].value)):
-            return count
-    if "SIEMENS CSA HEADER" in header.private_creators(0x0029):
-        block = header.private_block(0x0029, "SIEMENS CSA HEADER")
-        value = block[0x10].value if 0x10 in block else b""
-        if isinstance(value, bytes) and (match := CSA_COUNT.search(value)):
-            return int(match[1])
-    return 0
-
-
-def _first_integer(value: Any) -> int:
-    """Return the first value as an integer, 0 where there is none; private elements may be bytes of unknown VR."""
-    values = [int.from_bytes(value[:2], "little")] if isinstance(value, bytes) else several(value)
-    try:
-        return int(float(values[0])) if values else 0
-    except (TypeError, ValueError, OverflowError):
-        return 0
 
 
 def _name(what: str, value: Any) -> str:

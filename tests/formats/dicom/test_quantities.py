@@ -1,6 +1,9 @@
 """Padding, windows and physical quantities: what stored values meant before, the answer's mean again."""
 
+from pathlib import Path
+
 import numpy as np
+import pydicom
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from pydicom import Dataset
@@ -9,6 +12,7 @@ from kdmri.formats.dicom import reader
 
 from .slices import answer_to, content, mr_slice
 
+PHILIPS = Path(__file__).parents[3].parent / "shared" / "data" / "dicom" / "enhanced" / "philips_fieldmap.dcm"
 HOLE = np.zeros((64, 64), bool)
 HOLE[:, :9] = HOLE[50:, 40:] = True
 
@@ -103,3 +107,38 @@ def test_real_world_values_survive(slope: str, intercept: str, weight: float, of
     values = output.pixel_array * item.RealWorldValueSlope + item.RealWorldValueIntercept
     assert_allclose(values, 700 * weight + offset, rtol=1e-3)
     assert item.LUTLabel == "T1"
+
+
+@pytest.mark.parametrize("scale_slope", [8.5e-6, 0.25, 3.0])
+@pytest.mark.skipif(not PHILIPS.exists(), reason="../shared is absent")
+def test_the_scale_slope_of_real_enhanced_frames_survives(scale_slope: float) -> None:
+    """Philips' floating point value is stored value x RescaleSlope / (RescaleSlope x scale slope)."""
+    source = pydicom.dcmread(PHILIPS)
+    for groups in source.PerFrameFunctionalGroupsSequence:
+        groups[0x2005140F].value[0][0x2005100E].value = scale_slope
+    (output,) = answer_to(content(source))
+    old = source.PerFrameFunctionalGroupsSequence[0].PixelValueTransformationSequence[0].RescaleSlope
+    new = output.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence[0].RescaleSlope
+    for groups in output.PerFrameFunctionalGroupsSequence:
+        assert groups[0x20050010].value == "Philips MR Imaging DD 005"
+        item = groups[0x2005100F].value[0]
+        # A modality value has the same quantity in both: the products of the two slopes agree.
+        assert item[0x2005100E].value * new == pytest.approx(scale_slope * old, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("terms", "unit", "name"),
+    [
+        (["DERIVED", "PRIMARY", "DIFFUSION", "ADC", "ND"], "mm2/s", "ADC"),
+        (["DERIVED", "PRIMARY", "M", "T1 MAP"], "ms", "T1 MAP"),
+        (["DERIVED", "PRIMARY", "M", "T2_STAR_MAP"], "ms", "T2 STAR MAP"),
+    ],
+)
+def test_maps_keep_their_unit_and_are_noted(terms: list[str], unit: str, name: str) -> None:
+    source = content(mr_slice(ImageType=terms, RescaleType=unit, RescaleSlope="0.5", RescaleIntercept="0"))
+    (series,) = reader.read([source])
+    assert series.notes[0].startswith(f"Maps of a quantity ({name}) were refined like grey levels")
+    (output,) = answer_to(source)
+    assert output.RescaleType == unit
+    values = output.pixel_array * float(output.RescaleSlope)
+    assert np.mean(values) == pytest.approx(np.mean(series.images.pixels), rel=1e-3)

@@ -4,7 +4,6 @@ import io
 import struct
 import zipfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -17,7 +16,6 @@ from kdmri.formats.dicom import reader
 
 from .slices import answer_to, content, mr_slice, zipped
 
-SHARED = Path(__file__).parents[3].parent / "shared"
 OTHERS = {
     "phase": {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]},
     "modality SR": {"Modality": "SR", "SOPClassUID": uid.EnhancedSRStorage, "PixelData": None, "Rows": None},
@@ -140,13 +138,6 @@ def test_a_mosaic_is_refused_by_name(source: Dataset, name: str) -> None:
 @pytest.mark.parametrize("source", [siemens(None), siemens(1), csa(0), uih(1)][:3])
 def test_one_slice_of_a_maker_of_mosaics_is_an_image(source: Dataset) -> None:
     assert reader.read([content(source)])[0].images.pixels.any()
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared is absent")
-def test_real_mosaics_are_refused_by_name() -> None:
-    for path in sorted((SHARED / "data" / "dicom" / "signed_12bit").glob("*.dcm")):
-        with pytest.raises(UnsupportedInput, match="got a mosaic of 35 slices"):
-            reader.read([path])
 
 
 # --- packing ---
