@@ -31,11 +31,6 @@ PARTICIPLES = {
     "service/observability": 2,
     "service/transports": 1,
     "tools/site": 4,
-    "training/data": 1,
-    "training/evaluation": 10,
-    "training/learning": 2,
-    "training/networks": 1,
-    "training/publishing": 1,
 }
 """Functions named by a participle that a package may still have where that is more than its share."""
 CLAUSES = {
@@ -48,9 +43,6 @@ CLAUSES = {
     "kdmri/runtime": 8,
     "service/engine": 1,
     "tools/benchmarks": 1,
-    "training/evaluation": 5,
-    "training/learning": 1,
-    "training/publishing": 3,
 }
 """Docstrings that begin with a clause, likewise."""
 

@@ -1,9 +1,12 @@
-"""kdmri train, evaluate, export. Heavy imports wait until a command runs: `kdmri --help` stays quick."""
+"""The commands kdmri train, evaluate and export.
+
+Heavy imports wait until a command runs, so that `kdmri --help` stays quick.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +16,8 @@ Data = Annotated[Path, typer.Option(envvar="KDMRI_DATA", help="Folder with volum
 Runs = Annotated[Path, typer.Option(help="Folder for checkpoints and logs.")]
 Models = Annotated[Path, typer.Option(help="Folder of models.")]
 Name = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of one in training/recipes.")]
+
+Precision = Literal["auto", "64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"]
 
 PACKAGES = ("lightning", "tensorboard", "onnxscript", "matplotlib")
 """Packages of the extra `train`, which a command may find missing."""
@@ -39,8 +44,7 @@ def train(
     devices: Annotated[int, typer.Option(help="Processes (CPU) or GPUs; under torchrun as many as it starts.")] = 1,
     models: Models = Path("models"),
     precision: Annotated[
-        str,
-        typer.Option(help="Fabric's precision (bf16-mixed, 32-true, ...); auto: bfloat16 if hardware has it."),
+        Precision, typer.Option(help="Fabric's name of the number format; auto: bfloat16 if hardware has it.")
     ] = "auto",
 ) -> None:
     """Train a teacher and its student, or all students of an experiment; run it again to resume."""
@@ -49,15 +53,16 @@ def train(
     from kdmri_training.learning.precision import choose_precision
     from kdmri_training.learning.run import run
     from lightning.fabric import Fabric
-    from lightning.fabric.strategies import DDPStrategy
+    from lightning.fabric.strategies.ddp import DDPStrategy
 
     chosen = recipes.load(recipe)
-    # A static graph: attention transfer leaves some convolutions without a gradient, the same ones in every step.
+    # The graph is declared static, because attention transfer leaves some convolutions without a gradient, the same
+    # ones in every step. Otherwise DDP waits for gradients that never come.
     strategy = DDPStrategy(static_graph=True) if devices > 1 else "auto"
-    numbers = choose_precision() if precision == "auto" else precision
-    fabric = Fabric(accelerator="auto", devices=devices, strategy=strategy, precision=numbers)
+    number_format = choose_precision() if precision == "auto" else precision
+    fabric = Fabric(accelerator="auto", devices=devices, strategy=strategy, precision=number_format)
     fabric.launch()
-    fabric.print(f"precision {numbers}")
+    fabric.print(f"precision {number_format}")
     if chosen.experiment:
         experiment.run(chosen, chosen.experiment, data, runs, fabric)
     else:

@@ -3,14 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from kdmri_training.data.simulation import (
-    Measurement,
-    Slices,
-    closer,
-    reconstruction_batch,
-    simulate_phase,
-    simulate_sensitivities,
-)
+from kdmri_training.data.fields import simulate_phase, simulate_sensitivities
+from kdmri_training.data.simulation import Measurement, reconstruction_batch
+from kdmri_training.data.views import tight_fov
+from kdmri_training.data.volumes import Slices
 from kdmri_training.learning.recipe import Recipe
 from kdmri_training.learning.teacher import examples
 from numpy.testing import assert_allclose
@@ -107,7 +103,7 @@ def test_a_steep_phase_turns_faster_everywhere(seed: int) -> None:
 def test_a_closer_field_of_view_wraps_what_lies_beyond_it(seed: int) -> None:
     patient = torch.zeros(6, 100)
     patient[:, 30:70] = torch.rand(6, 40) + 0.5
-    closed = closer(patient, np.random.default_rng(seed))
+    closed = tight_fov(patient, np.random.default_rng(seed))
     width = closed.shape[1]
     assert 0.85 * 40 - 1 < width < 1.15 * 40 + 1
     # Every place sees all that lies a whole number of fields of view away: a fold of the image, whole somewhere.

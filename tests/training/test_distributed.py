@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from kdmri_training.data.simulation import Enlargement
+from kdmri_training.data.enlargement import Enlargement
 from kdmri_training.learning.fit import share
 
 from kdmri.errors import InvalidRequest

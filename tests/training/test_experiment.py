@@ -7,20 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kdmri_training.data.simulation import load_slices, load_volume
+from kdmri_training.data.volumes import load_slices, load_volume
 from kdmri_training.evaluation import results
-from kdmri_training.evaluation.comparison import (
-    Result,
-    conditions,
-    gains,
-    interval,
-    measured,
-    scores,
-    scores_with_phase,
-    volumes,
-    with_phase,
-)
-from kdmri_training.evaluation.evaluate import undersampled
+from kdmri_training.evaluation.comparison import Result, scores, scores_with_phase, volumes
+from kdmri_training.evaluation.evaluate import simulate_kspace
+from kdmri_training.evaluation.gains import gains, interval
+from kdmri_training.evaluation.measurements import conditions, measure_volume, with_phase
 from kdmri_training.learning import experiment
 from kdmri_training.learning import recipe as recipes
 from kdmri_training.learning import teacher as supervising
@@ -102,7 +94,7 @@ def test_students_are_trained_scored_and_shown(shipped: str, tmp_path: Path, fab
 def test_images_with_phase_are_measured_as_the_served_models_scores_are() -> None:
     truth = np.concatenate([phantom(64, 48), phantom(64, 48)[:, ::-1]])
     example = with_phase(truth, 4)
-    assert_allclose(example.baseline, zero_filled(undersampled(truth, 4, seed=0)).pixels, atol=1e-5)
+    assert_allclose(example.baseline, zero_filled(simulate_kspace(truth, 4, seed=0)).pixels, atol=1e-5)
     zero, mask, coils = example.inputs
     assert torch.equal(mask[0], mask[1])
     assert zero.imag.abs().max() > 0.1
@@ -162,14 +154,14 @@ def test_test_measurements_are_in_the_units_of_the_volume_and_alike_for_all(tmp_
     recipe = small(tmp_path)
     file = next((write_data(tmp_path / "more") / "volumes/test/brain").glob("head0*"))
     truth = load_volume(file)
-    one, again, larger = measured(recipe, truth, 4), measured(recipe, truth, 4), measured(recipe, 7 * truth, 4)
+    one, again, larger = (measure_volume(recipe, volume, 4) for volume in (truth, truth, 7 * truth))
     assert all(torch.equal(a, b) for a, b in zip(one.inputs, again.inputs, strict=True))
     assert_allclose(larger.baseline, 7 * one.baseline, rtol=1e-4, atol=1e-5)
-    assert_allclose(one.restored(lambda zero_filled, *_: zero_filled), one.baseline, atol=1e-6)
+    assert_allclose(one.restore(lambda zero_filled, *_: zero_filled), one.baseline, atol=1e-6)
     finer = small(tmp_path, "reproduction_super_resolution")
-    enlarged = measured(finer, truth, 2)
+    enlarged = measure_volume(finer, truth, 2)
     assert enlarged.truth.shape == enlarged.baseline.shape
-    assert psnr(enlarged.truth, enlarged.baseline) > psnr(truth, measured(finer, truth, 4).baseline)
+    assert psnr(enlarged.truth, enlarged.baseline) > psnr(truth, measure_volume(finer, truth, 4).baseline)
 
 
 def test_one_slice_in_every_is_scored(tmp_path: Path) -> None:
@@ -201,9 +193,9 @@ def test_gains_are_paired_by_volume_and_seed() -> None:
     assert (gain.units, gain.seeds) == (3, 2)
     assert gain.gain == pytest.approx(0.5, abs=1e-4)
     assert gain.teacher == pytest.approx(1.5, abs=1e-4)
-    assert gain.closed == pytest.approx(1 / 3, abs=1e-3)
+    assert gain.gap_share == pytest.approx(1 / 3, abs=1e-3)
     assert gain.low < 0.5 < gain.high
-    assert gain.sure
+    assert gain.is_significant
 
 
 def test_the_interval_is_that_of_a_paired_t_test() -> None:

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from kdmri_training import cli
-from kdmri_training.data.simulation import Slices
+from kdmri_training.data.volumes import Slices
 from kdmri_training.learning import fit as fitting
 from kdmri_training.learning import run as running
 from kdmri_training.learning import teacher as supervising
 from kdmri_training.learning.recipe import Recipe
 from kdmri_training.publishing import export as bundles
+from kdmri_training.publishing import parity
 from lightning.fabric import Fabric
 
 from kdmri.bundles import store as bundle
@@ -152,7 +153,7 @@ def test_an_export_is_a_bundle_that_answers_as_its_network(
     monkeypatch.setattr(bundles, "evaluate", lambda *_: [])
     monkeypatch.setattr(bundles, "cpu_supports", lambda _: False)
     monkeypatch.setattr(bundles, "load_slices", lambda *_: slices)
-    monkeypatch.setattr(bundles, "RECONSTRUCTION_SHAPES", ((1, 96, 80), (3, 61, 73)))
+    monkeypatch.setattr(parity, "RECONSTRUCTION_SHAPES", ((1, 96, 80), (3, 61, 73)))
     volume = tmp_path / "volumes" / "test" / "brain" / "phantom.nii.gz"
     volume.parent.mkdir(parents=True)
     nib.Nifti1Image(phantom(96, 80)[0][..., None].repeat(2, axis=2), np.eye(4)).to_filename(volume)
@@ -178,4 +179,4 @@ def test_an_export_is_a_bundle_that_answers_as_its_network(
     with torch.no_grad():
         for value in network.parameters():
             value.normal_(std=0.05)
-    assert max(bundles.check_parity(network, load_model(found)).values()) > 1e-4, "parity can fail"
+    assert max(parity.check_parity(network, load_model(found)).values()) > 1e-4, "parity can fail"

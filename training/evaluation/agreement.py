@@ -1,4 +1,4 @@
-"""A student's images held against its teacher's, on whole volumes: what a service's shadow comparison should find."""
+"""A student's images compared with its teacher's, on whole volumes: the reference for a service's shadow runs."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from kdmri_training.data.simulation import load_volume
-from kdmri_training.evaluation.evaluate import ACCELERATIONS, EVERY, SCALES, undersampled
+from kdmri_training.data.volumes import load_volume
+from kdmri_training.evaluation.evaluate import ACCELERATIONS, EVERY, SCALES, simulate_kspace
 
 from kdmri.data.images import Images
 from kdmri.physics.resampling import downsample
@@ -18,7 +18,16 @@ from kdmri.runtime.superresolver import SuperResolver
 
 
 def agreement(student: Model, teacher: Model, data: Path) -> dict[str, dict[str, float]]:
-    """PSNR and SSIM, the teacher's volume as the reference: means over the test split's volumes, by condition."""
+    """Compute PSNR and SSIM against the teacher's volume: means over the test split's volumes, by condition.
+
+    Args:
+        student: the student, of any task.
+        teacher: its teacher.
+        data: folder with volumes/test/<anatomy>/*.nii.gz.
+
+    Returns:
+        "psnr" in dB and "ssim" by acceleration or scale, such as "4x".
+    """
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for file in sorted((data / "volumes" / "test").glob("*/*.nii.gz")):
         pairs = zip(_answers(student, file), _answers(teacher, file), strict=True)
@@ -31,11 +40,11 @@ def agreement(student: Model, teacher: Model, data: Path) -> dict[str, dict[str,
 
 
 def _answers(model: Model, file: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Conditions of the test set, and a model's answer in each: the inputs are those of `evaluate`."""
+    """Yield each condition of the test set and the model's answer; inputs are those of `evaluate`."""
     volume = load_volume(file)[::EVERY]
     if model.manifest.task == "reconstruction":
         for acceleration in ACCELERATIONS:
-            kspace = undersampled(volume, acceleration, seed=0)
+            kspace = simulate_kspace(volume, acceleration, seed=0)
             yield f"{acceleration}x", Reconstructor(model).reconstruct(kspace).pixels
         return
     for scale in SCALES:

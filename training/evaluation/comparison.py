@@ -1,43 +1,30 @@
-"""An experiment's networks on whole test volumes, and what distillation gained there.
+"""Scores of an experiment's networks on whole test volumes.
 
 Every method gets the same measurements: masks are drawn from the slice's number and the acceleration alone.
 """
 
 import csv
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from kdmri_training.data.simulation import Undersampling, load_volume
-from kdmri_training.evaluation.evaluate import ACCELERATIONS, undersampled
-from kdmri_training.learning.experiment import METHODS, Trained, load, networks
+from kdmri_training.data.volumes import load_volume
+from kdmri_training.evaluation.evaluate import ACCELERATIONS
+from kdmri_training.evaluation.measurements import Restorer, Volume, conditions, measure_volume, with_phase
+from kdmri_training.learning.experiment import Trained, load, networks
 from kdmri_training.learning.recipe import Experiment, Recipe
-from numpy import ndarray
-from scipy import stats
 from torch import Tensor
 
 from kdmri.physics.acquisition import Acquisition
 from kdmri.physics.fourier import fft2c
-from kdmri.physics.resampling import downsample, upsample
-from kdmri.physics.sampling import variable_density_mask
-from kdmri.physics.scaling import intensity_scale
 from kdmri.quality import metrics
 from kdmri.runtime import Reconstructor
 from kdmri.runtime.model import Model
 
-TOGETHER = 4
-"""Slices that a network sees at once."""
-METRICS = ("psnr", "ssim", "nmse", "hfn")
-Volume = Float[ndarray, "slice row column"]
-
 
 @dataclass(frozen=True)
 class Result:
-    """A method on a test volume, or on one of its slices where the experiment counts those."""
+    """Figures of a method on a test volume, or on one of its slices if the experiment counts slices."""
 
     column: str
     """The experiment: brain, cardiac, spine, super-resolution."""
@@ -53,70 +40,17 @@ class Result:
     hfn: float
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A volume as networks see it, slice by slice, scaled so that bright tissue is about 1."""
-
-    truth: Volume
-    inputs: tuple[Tensor, ...]
-    scale: Float[Tensor, "slice 1 1"]
-
-    @property
-    def baseline(self) -> Volume:
-        """What the measurement alone shows: zero-filled, or sinc interpolation, which is the same."""
-        return self._image(self.inputs[0])
-
-    @torch.no_grad()
-    def restored(self, network: Callable[..., Tensor]) -> Volume:
-        """What a network makes of it, in the volume's units."""
-        parts = zip(*(tensor.split(TOGETHER) for tensor in self.inputs), strict=True)
-        return self._image(torch.cat([network(*part) for part in parts]))
-
-    def _image(self, scaled: Tensor) -> Volume:
-        return ((scaled.abs() if scaled.is_complex() else scaled) * self.scale).numpy()
-
-
-def conditions(recipe: Recipe) -> tuple[int, ...]:
-    """The accelerations or scales of a recipe."""
-    return recipe.data.accelerations if isinstance(recipe.data, Undersampling) else recipe.data.scales
-
-
-def measured(recipe: Recipe, truth: Volume, condition: int) -> Measured:
-    """The slices of a volume undersampled or truncated as the recipe's training data are."""
-    if isinstance(recipe.data, Undersampling):
-        return _undersampled(truth, condition, recipe.data.centre_lines)
-    rows, columns = (size // condition * condition for size in truth.shape[1:])
-    fine = truth[:, :rows, :columns]
-    interpolated = upsample(downsample(torch.from_numpy(fine), condition), condition)
-    scale = intensity_scale(interpolated)
-    return Measured(fine, (interpolated / scale,), scale)
-
-
-def _undersampled(truth: Volume, acceleration: int, centre_lines: int) -> Measured:
-    columns = truth.shape[2]
-    lines = [
-        variable_density_mask(columns, acceleration, centre_lines, np.random.default_rng([acceleration, number]))
-        for number in range(len(truth))
-    ]
-    mask = torch.from_numpy(np.stack(lines)).float()[:, None, None, :].expand(-1, 1, *truth.shape[1:])
-    return _of_one_coil(truth, mask * fft2c(torch.from_numpy(truth).to(torch.complex64))[:, None], mask)
-
-
-def with_phase(truth: Volume, acceleration: int) -> Measured:
-    """The slices of a volume undersampled as the served models' scores are made: with a smooth phase."""
-    kspace = undersampled(truth, acceleration, seed=0)
-    mask = torch.tensor(kspace.mask, dtype=torch.float32)[:, None].expand(len(truth), -1, -1, -1)
-    return _of_one_coil(truth, torch.from_numpy(kspace.samples), mask)
-
-
-def _of_one_coil(truth: Volume, kspace: Tensor, mask: Tensor) -> Measured:
-    acquisition = Acquisition(kspace, mask, torch.ones_like(kspace))
-    start = acquisition.zero_filled / acquisition.scale
-    return Measured(truth, (start, mask, acquisition.sensitivities), acquisition.scale)
-
-
 def volumes(experiment: Experiment, data: Path, split: str) -> Iterator[tuple[str, Volume]]:
-    """(name, the slices that are scored) of every volume of a split. Raises FileNotFoundError where there is none."""
+    """Yield the name and the scored slices of every volume of a split.
+
+    Args:
+        experiment: the experiment, which has the anatomy and the share of slices.
+        data: folder with volumes/<split>/<anatomy>/*.nii.gz.
+        split: train, val or test.
+
+    Raises:
+        FileNotFoundError: the split has no volume of the anatomy.
+    """
     files = sorted((data / "volumes" / split).glob(f"{experiment.anatomy}/*.nii.gz"))
     if not files:
         raise FileNotFoundError(f"expected volumes/{split}/{experiment.anatomy}/*.nii.gz in the data folder")
@@ -128,47 +62,55 @@ def volumes(experiment: Experiment, data: Path, split: str) -> Iterator[tuple[st
 def scores(
     recipe: Recipe, experiment: Experiment, data: Path, runs: Path, split: str, served: Sequence[Model] = ()
 ) -> list[Result]:
-    """All networks of an experiment that were trained, and the baseline. Scores are kept beside each one's weights.
+    """Score the baseline and all networks of an experiment that were trained.
 
-    `served`: models for reconstruction, trained on other measurements, held against these here.
+    Scores are stored beside each network's weights and computed again only if the weights are newer.
+
+    Args:
+        recipe: the experiment's recipe.
+        experiment: the recipe's experiment.
+        data: folder with volumes/<split>/<anatomy>/*.nii.gz.
+        runs: folder of runs.
+        split: val to choose by, test to report.
+        served: shipped models for reconstruction, trained on other measurements, to compare.
     """
     baseline = Trained("zero-filled", recipe.seed, ())
-    done = _kept(baseline, runs / recipe.run / f"{split}.csv", recipe, experiment, data, split)
+    done = _load_or_score(baseline, runs / recipe.run / f"{split}.csv", recipe, experiment, data, split)
     for trained in networks(recipe, experiment, runs):
         if trained.weights.exists():
-            done += _kept(trained, trained.weights.with_name(f"{split}.csv"), recipe, experiment, data, split)
+            done += _load_or_score(trained, trained.weights.with_name(f"{split}.csv"), recipe, experiment, data, split)
     for model in served if recipe.task == "reconstruction" else ():
         product = Trained(f"served {model.manifest.role}", recipe.seed, ())
-        done += _scored(product, _as_network(model), recipe, experiment, data, split)
+        done += _score_volumes(product, _as_network(model), recipe, experiment, data, split)
     return done
 
 
 def scores_with_phase(
     recipe: Recipe, experiment: Experiment, data: Path, runs: Path, split: str, served: Sequence[Model]
 ) -> Iterator[Result]:
-    """The experiment's teacher and what is served, on images `with_phase`.
+    """Score the experiment's teacher and the served models on images `with_phase`.
 
-    None of super-resolution, nor before the teacher was trained.
+    Yields nothing for super-resolution, nor before the teacher was trained. Arguments are those of `scores`.
     """
     teacher, *_ = networks(recipe, experiment, runs)
     if recipe.task != "reconstruction" or not teacher.weights.exists():
         return
-    compared: list[tuple[str, Callable[..., Tensor]]] = [("teacher", load(recipe, teacher))]
+    compared: list[tuple[str, Restorer]] = [("teacher", load(recipe, teacher))]
     compared += [(f"served {model.manifest.role}", _as_network(model)) for model in served]
     for volume, truth in volumes(experiment, data, split):
         for acceleration in ACCELERATIONS:
             example = with_phase(truth, acceleration)
             for method, network in compared:
                 labels = (_column(recipe), f"{acceleration}x", method, recipe.seed, volume, "")
-                yield Result(*labels, *_figures(example.truth, example.restored(network)))
+                yield Result(*labels, *_figures(example.truth, example.restore(network)))
 
 
 def _column(recipe: Recipe) -> str:
     return recipe.name.removeprefix("reproduction-")
 
 
-def _as_network(model: Model) -> Callable[..., Tensor]:
-    """A served model that is called as DCCNN is."""
+def _as_network(model: Model) -> Restorer:
+    """Wrap a served model so that it is called in the same way as DCCNN."""
 
     def network(zero_filled: Tensor, mask: Tensor, sensitivities: Tensor) -> Tensor:
         return Reconstructor(model).run_cascades(Acquisition(fft2c(zero_filled)[:, None], mask, sensitivities))
@@ -176,16 +118,18 @@ def _as_network(model: Model) -> Callable[..., Tensor]:
     return network
 
 
-def _kept(trained: Trained, file: Path, recipe: Recipe, experiment: Experiment, data: Path, split: str) -> list[Result]:
+def _load_or_score(
+    trained: Trained, file: Path, recipe: Recipe, experiment: Experiment, data: Path, split: str
+) -> list[Result]:
     if not file.exists() or (trained.stages and file.stat().st_mtime < trained.weights.stat().st_mtime):
         network = load(recipe, trained) if trained.stages else None
-        write_csv(list(_scored(trained, network, recipe, experiment, data, split)), file)
+        write_csv(map(asdict, _score_volumes(trained, network, recipe, experiment, data, split)), file)
     return read_results(file)
 
 
-def _scored(
+def _score_volumes(
     trained: Trained,
-    network: Callable[..., Tensor] | None,
+    network: Restorer | None,
     recipe: Recipe,
     experiment: Experiment,
     data: Path,
@@ -194,92 +138,25 @@ def _scored(
     column = _column(recipe)
     for volume, truth in volumes(experiment, data, split):
         for condition in conditions(recipe):
-            example = measured(recipe, truth, condition)
-            image = example.restored(network) if network else example.baseline
+            example = measure_volume(recipe, truth, condition)
+            image = example.restore(network) if network else example.baseline
             labels = (column, f"{condition}x", trained.method, trained.seed, volume)
             yield Result(*labels, "", *_figures(example.truth, image))
             if experiment.unit == "slice":
                 pairs = zip(example.truth, image, strict=True)
-                for number, (one, other) in enumerate(pairs):
-                    yield Result(*labels, str(number), *_figures(one[None], other[None]))
+                for number, (true, restored) in enumerate(pairs):
+                    yield Result(*labels, str(number), *_figures(true[None], restored[None]))
 
 
-def _figures(truth: Volume, image: Volume) -> list[float]:
-    return [round(getattr(metrics, name)(truth, image), 5) for name in METRICS]
+def _figures(truth: Volume, image: Volume) -> tuple[float, float, float, float]:
+    """Compute PSNR, SSIM, NMSE and HFN, in the order of Result's fields."""
+    psnr, ssim = metrics.psnr(truth, image), metrics.ssim(truth, image)
+    return round(psnr, 5), round(ssim, 5), round(metrics.nmse(truth, image), 5), round(metrics.hfn(truth, image), 5)
 
 
-@dataclass(frozen=True)
-class Gain:
-    """A method against the plain student on the same volumes (or slices), means over its seeds."""
-
-    column: str
-    condition: str
-    method: str
-    seeds: int
-    unit: str
-    units: int
-    gain: float
-    """Mean difference of PSNR in dB."""
-    low: float
-    high: float
-    """Its 95% interval, by Student's t over the units."""
-    teacher: float
-    """The teacher's gain over the plain student."""
-    ssim: float
-    """Mean difference of SSIM."""
-
-    @property
-    def sure(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
-
-    @property
-    def closed(self) -> float:
-        """The share of the gap between plain student and teacher that is closed."""
-        return self.gain / self.teacher
-
-
-def gains(results: Sequence[Result]) -> list[Gain]:
-    """Paired differences from the plain student for every column, condition and method."""
-    sliced = {r.column for r in results if r.slice}
-    counted = [r for r in results if bool(r.slice) == (r.column in sliced)]
-    by_key = {(r.column, r.condition, r.method, r.seed, r.volume, r.slice): r for r in counted}
-    groups: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
-    for result in counted:
-        if result.method in METHODS and result.method != "plain":
-            groups[result.column, result.condition, result.method].append(result)
-
-    def gain(column: str, condition: str, method: str, group: list[Result]) -> Gain:
-        psnr: dict[tuple[str, str], list[float]] = defaultdict(list)
-        ssim, teacher = [], []
-        for r in group:
-            plain = by_key[column, condition, "plain", r.seed, r.volume, r.slice]
-            psnr[r.volume, r.slice].append(r.psnr - plain.psnr)
-            ssim.append(r.ssim - plain.ssim)
-            teacher.append(taught[column, condition, r.volume, r.slice] - plain.psnr)
-        each = [float(np.mean(differences)) for differences in psnr.values()]
-        low, high = interval(each)
-        unit = "slice" if column in sliced else "volume"
-        figures = (float(np.mean(each)), low, high, float(np.mean(teacher)), float(np.mean(ssim)))
-        seeds = len({r.seed for r in group})
-        return Gain(column, condition, method, seeds, unit, len(each), *(round(f, 5) for f in figures))
-
-    taught = {(r.column, r.condition, r.volume, r.slice): r.psnr for r in counted if r.method == "teacher"}
-    return [gain(*key, group) for key, group in groups.items()]
-
-
-def interval(differences: Sequence[float]) -> tuple[float, float]:
-    """The 95% interval of a mean by Student's t; infinite for fewer than two values."""
-    if len(differences) < 2:
-        return float("-inf"), float("inf")
-    spread = stats.sem(differences)
-    low, high = stats.t.interval(0.95, len(differences) - 1, loc=np.mean(differences), scale=spread)
-    return float(low), float(high)
-
-
-def write_csv(rows: Iterable[Result | Gain], file: Path) -> None:
-    """One row each, a header first."""
-    entries = [asdict(row) for row in rows]
+def write_csv(rows: Iterable[Mapping[str, object]], file: Path) -> None:
+    """Write a header and one row for each entry."""
+    entries = list(rows)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", newline="") as target:
         writer = csv.DictWriter(target, fieldnames=list(entries[0]), lineterminator="\n")
@@ -288,8 +165,21 @@ def write_csv(rows: Iterable[Result | Gain], file: Path) -> None:
 
 
 def read_results(file: Path) -> list[Result]:
-    """What `write_csv` wrote."""
-    kinds = {"seed": int} | dict.fromkeys(METRICS, float)
+    """Read results that `write_csv` wrote."""
     with file.open(newline="") as source:
-        rows = list(csv.DictReader(source))
-    return [Result(**{name: kinds.get(name, str)(value) for name, value in row.items()}) for row in rows]
+        return [_result(row) for row in csv.DictReader(source)]
+
+
+def _result(row: dict[str, str]) -> Result:
+    return Result(
+        column=row["column"],
+        condition=row["condition"],
+        method=row["method"],
+        seed=int(row["seed"]),
+        volume=row["volume"],
+        slice=row["slice"],
+        psnr=float(row["psnr"]),
+        ssim=float(row["ssim"]),
+        nmse=float(row["nmse"]),
+        hfn=float(row["hfn"]),
+    )

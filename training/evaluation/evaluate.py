@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from kdmri_training.data.simulation import load_volume, simulate_phase
+from kdmri_training.data.fields import simulate_phase
+from kdmri_training.data.volumes import load_volume
 from scipy.ndimage import map_coordinates
 
 from kdmri.data.images import Images
@@ -28,14 +29,15 @@ TEST_SET = (
     "magnitude, simulated k-space"
 )
 EVERY = 4
-"""Slices of a volume are alike: a quarter of them tells as much in a quarter of the time."""
+"""Distance of scored slices. Neighbours are alike, so that a quarter of them gives the same means in a quarter of the
+time."""
 ACCELERATIONS = (4, 8)
 SCALES = (2, 4)
 
 
 @dataclass(frozen=True)
 class Score:
-    """One method on one volume."""
+    """Figures of one method on one volume."""
 
     task: str
     method: str
@@ -49,16 +51,25 @@ class Score:
 
 
 def evaluate(model: Model, data: Path, split: str) -> list[Score]:
-    """The model and its baselines on every volume of a split: accelerations 4 and 8, or scales 2 and 4."""
+    """Score a model and its baselines on every volume of a split, at accelerations 4 and 8 or scales 2 and 4.
+
+    Args:
+        model: the model.
+        data: folder with volumes/<split>/<anatomy>/*.nii.gz.
+        split: val to choose by, test to report.
+
+    Raises:
+        FileNotFoundError: the split has no volume.
+    """
     files = sorted((data / "volumes" / split).glob("*/*.nii.gz"))
     if not files:
         raise FileNotFoundError(f"expected volumes/{split}/<anatomy>/*.nii.gz in the data folder, found none")
-    scored = _reconstruction if model.manifest.task == "reconstruction" else _enlargement
-    return [entry for file in files for entry in scored(model, file)]
+    score_file = _reconstruction if model.manifest.task == "reconstruction" else _enlargement
+    return [entry for file in files for entry in score_file(model, file)]
 
 
 def summarise(scores: list[Score]) -> dict[str, dict[str, float]]:
-    """Means over volumes, by "anatomy condition method", of every figure."""
+    """Average every figure over volumes, by "anatomy condition method"."""
     groups: dict[str, list[Score]] = defaultdict(list)
     for entry in scores:
         groups[f"{entry.anatomy} {entry.condition} {entry.method}"].append(entry)
@@ -72,18 +83,35 @@ def summarise(scores: list[Score]) -> dict[str, dict[str, float]]:
 def score(
     task: str, method: str, anatomy: str, volume: str, condition: str, truth: np.ndarray, image: np.ndarray
 ) -> Score:
-    """All figures of an image against the truth."""
-    figures = [figure(truth, image) for figure in (metrics.psnr, metrics.ssim, metrics.nmse, metrics.hfn)]
-    return Score(task, method, anatomy, volume, condition, *figures)
+    """Compute all figures of an image against the truth.
+
+    Args:
+        task: name of the task in tables.
+        method: name of the model's role or of the baseline.
+        anatomy: name of the anatomy or of the scan.
+        volume: name of the volume, or of the mask's seed.
+        condition: acceleration or scale, such as 4x.
+        truth: magnitudes (slice, row, column).
+        image: magnitudes of the same shape.
+    """
+    psnr, ssim = metrics.psnr(truth, image), metrics.ssim(truth, image)
+    nmse, hfn = metrics.nmse(truth, image), metrics.hfn(truth, image)
+    return Score(task, method, anatomy, volume, condition, psnr, ssim, nmse, hfn)
 
 
 def _labels(file: Path) -> tuple[str, str]:
-    """Anatomy and volume."""
+    """Return the names of anatomy and volume."""
     return file.parent.name, file.name.removesuffix(".nii.gz")
 
 
-def undersampled(truth: np.ndarray, acceleration: float, seed: int) -> KSpace:
-    """Simulated single-coil k-space of a magnitude volume with a smooth phase, one random mask for all slices."""
+def simulate_kspace(truth: np.ndarray, acceleration: float, seed: int) -> KSpace:
+    """Simulate single-coil k-space of a magnitude volume with a smooth phase and one random mask for all slices.
+
+    Args:
+        truth: magnitudes (slice, row, column).
+        acceleration: lines of the grid over measured lines.
+        seed: seed of phase and mask.
+    """
     rng = np.random.default_rng(seed)
     rows, columns = truth.shape[1:]
     lines = random_mask(columns, acceleration, centre_lines(columns, acceleration), rng)
@@ -95,7 +123,7 @@ def undersampled(truth: np.ndarray, acceleration: float, seed: int) -> KSpace:
 def _reconstruction(model: Model, file: Path) -> Iterator[Score]:
     truth = load_volume(file)[::EVERY]
     for acceleration in ACCELERATIONS:
-        kspace = undersampled(truth, acceleration, seed=0)
+        kspace = simulate_kspace(truth, acceleration, seed=0)
         answers = {
             "zero-filled": zero_filled(kspace).pixels,
             model.manifest.role: Reconstructor(model).reconstruct(kspace).pixels,
@@ -120,7 +148,7 @@ def _enlargement(model: Model, file: Path) -> Iterator[Score]:
 
 
 def bicubic(coarse: np.ndarray, scale: int) -> np.ndarray:
-    """Cubic spline interpolation onto the grid of `upsample`, slice by slice."""
+    """Interpolate by cubic splines onto the grid of `upsample`, slice by slice."""
     grid = [(np.arange(size * scale) + 0.5) / scale - 0.5 for size in coarse.shape[1:]]
     points = np.meshgrid(*grid, indexing="ij")
     return np.stack([map_coordinates(image, points, order=3, mode="nearest") for image in coarse])

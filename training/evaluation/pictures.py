@@ -6,11 +6,13 @@ from statistics import mean
 
 import matplotlib
 
+# Before pyplot is imported: it would look for a screen.
 matplotlib.use("Agg")
 import numpy as np
-from kdmri_training.evaluation.comparison import Result, measured, volumes
+from kdmri_training.evaluation.comparison import Result, volumes
+from kdmri_training.evaluation.measurements import measure_volume
 from kdmri_training.learning.experiment import TITLES, load, networks
-from kdmri_training.learning.recipe import Recipe
+from kdmri_training.learning.recipe import Experiment, Recipe
 from matplotlib import pyplot
 
 from kdmri.quality.metrics import psnr
@@ -20,17 +22,31 @@ ERROR = 0.1
 """Brightest error shown, as a share of the volume's maximum: one scale for all."""
 
 
-def example(recipe: Recipe, data: Path, runs: Path, folder: Path, split: str) -> tuple[Path, str]:
-    """One slice by every method, errors beneath at one scale; (file, caption)."""
-    picture = recipe.experiment.picture
+def example(
+    recipe: Recipe, experiment: Experiment, data: Path, runs: Path, folder: Path, split: str
+) -> tuple[Path, str]:
+    """Draw one slice by every method, with the errors beneath at one scale.
+
+    Args:
+        recipe: the recipe.
+        experiment: the recipe's experiment, which names the slice.
+        data: folder with volumes/<split>/<anatomy>/*.nii.gz.
+        runs: folder of runs.
+        folder: folder for the figure.
+        split: split that the slice is of.
+
+    Returns:
+        File and caption.
+    """
+    picture = experiment.picture
     condition = int(picture["condition"].removesuffix("x"))
-    truth = dict(volumes(recipe.experiment, data, split))[picture["volume"]]
+    truth = dict(volumes(experiment, data, split))[picture["volume"]]
     number = picture["slice"]
-    one = measured(recipe, truth, condition)
-    images = {"zero-filled": one.baseline}
-    trained = {t.method: t for t in networks(recipe, recipe.experiment, runs) if t.seed == recipe.seed}
-    images |= {method: one.restored(load(recipe, trained[method])) for method in SHOWN}
-    peak, shown = one.truth.max(), one.truth[number]
+    measurement = measure_volume(recipe, truth, condition)
+    images = {"zero-filled": measurement.baseline}
+    trained = {t.method: t for t in networks(recipe, experiment, runs) if t.seed == recipe.seed}
+    images |= {method: measurement.restore(load(recipe, trained[method])) for method in SHOWN}
+    peak, shown = measurement.truth.max(), measurement.truth[number]
     white = np.percentile(shown, 99.5)
     figure, axes = pyplot.subplots(2, len(images) + 1, figsize=(2.2 * (len(images) + 1), 4.8), layout="constrained")
     for column, (method, image) in enumerate(images.items()):
@@ -45,16 +61,16 @@ def example(recipe: Recipe, data: Path, runs: Path, folder: Path, split: str) ->
         axis.set_axis_off()
     bar = axes[1, -1].inset_axes((0.1, 0.1, 0.08, 0.8))
     figure.colorbar(map_, cax=bar, label="error / volume's maximum")
-    column = recipe.name.removeprefix("reproduction-")
-    file = folder / f"reproduction_{column.replace('-', '_')}.png"
+    name = recipe.name.removeprefix("reproduction-")
+    file = folder / f"reproduction_{name.replace('-', '_')}.png"
     figure.savefig(file, dpi=110)
     pyplot.close(figure)
-    what = f"{column.capitalize()}, {picture['condition']}, a slice of the test volume {picture['volume']}"
-    return file, f"{what}, with PSNR over its own maximum; beneath, the errors, all at one scale."
+    shown_slice = f"{name.capitalize()}, {picture['condition']}, a slice of the test volume {picture['volume']}"
+    return file, f"{shown_slice}, with PSNR over its own maximum; beneath, the errors, all at one scale."
 
 
 def curves(results: Sequence[Result], file: Path) -> tuple[Path, str]:
-    """Mean PSNR of whole volumes over acceleration or scale, a panel a column; (file, caption)."""
+    """Draw mean PSNR of whole volumes over acceleration or scale, a panel for each column; return file and caption."""
     whole = [r for r in results if not r.slice]
     columns = list(dict.fromkeys(r.column for r in whole))
     size = (3.4 * len(columns), 3.4)

@@ -1,11 +1,12 @@
-"""How bright and how full of contrast training images are: what quality.ranges calls usual."""
+"""Brightness and contrast of training images, the ranges that quality.no_reference calls usual."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from kdmri_training.data.simulation import Slices, Truncation
+from kdmri_training.data.enlargement import Truncation
+from kdmri_training.data.volumes import Slices
 from kdmri_training.learning.recipe import Recipe
 from kdmri_training.learning.teacher import examples
 from torch import Tensor
@@ -14,13 +15,17 @@ from kdmri.physics.scaling import intensity_scale
 from kdmri.quality.no_reference import statistics
 
 EXAMPLES = 1600
-"""Of simulated scans, as many as this are drawn."""
+"""Number of simulated scans that are drawn."""
 
 
 def intensity_and_contrast(recipe: Recipe, slices: Slices) -> dict[str, tuple[float, float]]:
-    """1st to 99th percentile of both figures of Quality over training images; `slices` of the train split.
+    """Compute the 1st to 99th percentile of intensity and contrast over training images.
 
-    For super-resolution over whole slices: networks train on patches, but a service is sent images.
+    Networks for super-resolution train on patches, but a service receives whole images: these are measured.
+
+    Args:
+        recipe: the recipe.
+        slices: slices of the train split.
     """
     found = [statistics(image / intensity_scale(image)) for image in _images(recipe, slices)]
     intensities, contrasts = np.array([figures for figures in found if figures[0] > 0]).T
@@ -34,10 +39,11 @@ def _images(recipe: Recipe, slices: Slices) -> Iterator[Float[Tensor, "1 row col
         return
     draw = examples(recipe, slices, 1, torch.device("cpu"))
     for step in range(EXAMPLES // recipe.data.batch):
-        yield from draw(step).target.abs().split(1)
+        magnitudes = draw(step).target.abs()
+        yield from (magnitudes[number : number + 1] for number in range(len(magnitudes)))
 
 
 def _span(values: np.ndarray) -> tuple[float, float]:
-    """Three significant digits."""
+    """Return the 1st and 99th percentile to three significant digits."""
     low, high = np.percentile(values, (1, 99))
     return float(f"{low:.3g}"), float(f"{high:.3g}")

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Complex64
 from kdmri_training.evaluation.evaluate import ACCELERATIONS, Score, score
 from numpy import ndarray
+from torch import Tensor
 
 from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import reader as formats
@@ -35,32 +36,42 @@ tissue (the 99.5th percentile of the image)."""
 
 
 def evaluate(models: list[Model], data: Path) -> Iterator[Score]:
-    """Every reconstruction model, zero-filling and BART on every scan, acceleration and seed."""
+    """Score every reconstruction model, zero-filling and BART on every scan, acceleration and seed."""
     for name in SCANS:
         full = formats.read(data / "kspace" / f"{name}.h5")
         truth = zero_filled(full).pixels
         for acceleration, noise, seed in product(ACCELERATIONS, NOISES, SEEDS):
             condition = f"{acceleration}x, {noise:.0%} noise" if noise else f"{acceleration}x"
-            measured = noisy(full, noise * float(np.percentile(truth, 99.5)), seed)
-            kept = keep_lines(measured, acceleration, seed=seed)
-            answers = {"zero-filled": zero_filled(kept).pixels}
-            answers |= {model.manifest.role: Reconstructor(model).reconstruct(kept).pixels for model in models}
+            measured = add_noise(full, noise * float(np.percentile(truth, 99.5)), seed)
+            retrospective = keep_lines(measured, acceleration, seed=seed)
+            answers = {"zero-filled": zero_filled(retrospective).pixels}
+            answers |= {model.manifest.role: Reconstructor(model).reconstruct(retrospective).pixels for model in models}
             if shutil.which("bart"):
-                tried = (bart(kept, regularisation) for regularisation in REGULARISATIONS)
+                tried = (bart(retrospective, regularisation) for regularisation in REGULARISATIONS)
                 answers["BART"] = min(tried, key=lambda image: float(np.linalg.norm(image - truth)))
             for method, image in answers.items():
                 yield score("raw k-space", method, name, f"seed {seed}", condition, truth, image)
 
 
-def noisy(kspace: KSpace, deviation: float, seed: int) -> KSpace:
-    """K-space with complex white noise added, `deviation` in each part, equal in every coil."""
+def add_noise(kspace: KSpace, deviation: float, seed: int) -> KSpace:
+    """Add complex white noise to k-space, the same amount in every coil.
+
+    Args:
+        kspace: the scan.
+        deviation: standard deviation of the real part and of the imaginary part.
+        seed: seed of the noise.
+    """
     real, imaginary = np.random.default_rng([seed, 1]).standard_normal((2, *kspace.samples.shape), dtype=np.float32)
     samples = kspace.samples + np.float32(deviation) * (real + 1j * imaginary)
     return replace(kspace, samples=samples.astype(np.complex64))
 
 
 def bart(kspace: KSpace, regularisation: float) -> np.ndarray:
-    """Wavelet compressed sensing, `bart pics -S -R W:3:0:L -i 60`, with our sensitivities; magnitudes."""
+    """Reconstruct by wavelet compressed sensing, `bart pics -S -R W:3:0:L -i 60`, with kdmri's sensitivities.
+
+    Returns:
+        Magnitudes (slice, row, column) in the scan's units.
+    """
     images = []
     with TemporaryDirectory() as name:
         for measurement in measurements(kspace, torch.device("cpu")):
@@ -70,9 +81,7 @@ def bart(kspace: KSpace, regularisation: float) -> np.ndarray:
     return np.stack(images)
 
 
-def _pics(
-    folder: Path, samples: torch.Tensor, maps: torch.Tensor, regularisation: float
-) -> Complex64[ndarray, "row column"]:
+def _pics(folder: Path, samples: Tensor, maps: Tensor, regularisation: float) -> Complex64[ndarray, "row column"]:
     _write(folder / "kspace", samples.numpy())
     _write(folder / "maps", maps.numpy())
     arguments = ["-S", "-R", f"W:3:0:{regularisation}", "-i", "60", "kspace", "maps", "image"]
@@ -81,7 +90,7 @@ def _pics(
 
 
 def _write(file: Path, coil_data: Complex64[ndarray, "coil row column"]) -> None:
-    """BART's own format: dimensions row, column, slice, coil, the first running fastest."""
+    """Write coil data in BART's format: dimensions row, column, slice, coil, the first running fastest."""
     coils, rows, columns = coil_data.shape
     file.with_suffix(".hdr").write_text(f"# Dimensions\n{rows} {columns} 1 {coils}\n")
     coil_data.transpose(1, 2, 0).ravel(order="F").tofile(file.with_suffix(".cfl"))

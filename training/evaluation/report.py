@@ -1,4 +1,4 @@
-"""How a long run shows where it is: a progress bar on a terminal, log lines elsewhere, and a log for the bundle."""
+"""Progress of a long run: a bar on a terminal, log lines elsewhere, and a log for the bundle."""
 
 import json
 import time
@@ -37,7 +37,13 @@ class Report:
         self.progress.stop()
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """Show the mean loss of the last steps; away from a terminal as a line with speed and time left."""
+        """Show the mean loss of the last steps; away from a terminal as a line with speed and time left.
+
+        Args:
+            step: steps that are done.
+            steps: steps of the stage.
+            loss: mean loss since the last call.
+        """
         self.loss, now = loss, time.monotonic()
         # Speed counts from the first report of this process: a resumed run took its earlier steps at another time.
         first_step, started = self.first = self.first or (step, now)
@@ -50,7 +56,13 @@ class Report:
         self.progress.update(self.task, completed=step, total=steps, loss=f"loss {loss:.5f}")
 
     def validation(self, step: int, score: float, *, seconds: int) -> None:
-        """A score on the validation split, `seconds` of training after the stage's first step."""
+        """Log a score on the validation split.
+
+        Args:
+            step: steps that are done.
+            score: the score.
+            seconds: training time since the stage's first step.
+        """
         figures = {"loss": round(self.loss, 6), "score": round(score, 4), "seconds": seconds}
         entry = {"stage": self.stage, "step": step, **figures}
         with self.log.open("a") as log:

@@ -1,4 +1,4 @@
-"""Scores to files: every volume as CSV, means and standard deviations as Markdown."""
+"""Files of scores: every volume as CSV, means and standard deviations as Markdown."""
 
 import csv
 from collections import defaultdict
@@ -13,7 +13,7 @@ METHODS = ("zero-filled", "bicubic", "sinc", "BART", "student", "teacher")
 
 
 def write(scores: Sequence[Score], folder: Path) -> None:
-    """folder/scores.csv and folder/scores.md. Baselines that several models were held against appear once."""
+    """Write folder/scores.csv and folder/scores.md; a baseline that several models share appears once."""
     folder.mkdir(parents=True, exist_ok=True)
     unique = list(dict.fromkeys(scores))
     with (folder / "scores.csv").open("w", newline="") as file:
@@ -24,7 +24,7 @@ def write(scores: Sequence[Score], folder: Path) -> None:
 
 
 def markdown(scores: Sequence[Score]) -> str:
-    """A table a task: PSNR and SSIM, mean and standard deviation over volumes, a row for each condition and anatomy."""
+    """Tabulate PSNR and SSIM of each task: mean and deviation over volumes, a row for each condition and anatomy."""
     return "\n".join(_table([s for s in scores if s.task == task]) for task in dict.fromkeys(s.task for s in scores))
 
 

@@ -3,32 +3,37 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
-from kdmri_training.data.simulation import Slices
-from kdmri_training.evaluation.report import Report
-from kdmri_training.learning.fit import fit
-from kdmri_training.learning.losses import DISTANCES, attention_loss, distillation_loss
-from kdmri_training.learning.recipe import Recipe, Role
-from kdmri_training.learning.teacher import examples, validation_score
+from kdmri_training.data.batch import Batch
+from kdmri_training.data.volumes import Slices
+from kdmri_training.learning.fit import Objective, Stage, fit
+from kdmri_training.learning.losses import DISTANCES, attention_loss, distillation_loss, total
+from kdmri_training.learning.recipe import Recipe
+from kdmri_training.learning.teacher import VALIDATION_STAGE, examples, validation_score
+from kdmri_training.networks.cascades import Network, arrange
 from kdmri_training.networks.features import features
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
-Objective = Callable[[nn.Module, Any], Tensor]
-"""The loss of a network in training on a batch."""
+from kdmri.bundles.manifest import Role
+
+Insides = TypeVar("Insides")
+"""Record of one call of a network: its features, or its images after each cascade."""
 
 
 class Lessons:
     """A frozen teacher, and the losses by which a student learns from it."""
 
-    def __init__(self, recipe: Recipe, teacher: nn.Module, fabric: Fabric) -> None:
+    def __init__(self, recipe: Recipe, teacher: Network, fabric: Fabric) -> None:
         self.recipe, self.fabric = recipe, fabric
-        self.teacher = fabric.to_device(teacher.to(memory_format=torch.channels_last).eval().requires_grad_(False))
+        self.teacher = arrange(teacher, torch.channels_last).eval().requires_grad_(False)
+        # Moved in place, as modules are: the value returned is the same module under a wider type.
+        fabric.to_device(self.teacher)
 
-    def imitation(self, trained: nn.Module, batch: Any) -> Tensor:
-        """Distance from the truth and from the teacher's answer."""
+    def imitation(self, trained: Network, batch: Batch) -> Tensor:
+        """Compute the distance from the truth and from the teacher's answer."""
         with torch.no_grad(), self.fabric.autocast():
             taught = self.teacher(*batch.inputs())
         answer = trained(*batch.inputs())
@@ -36,11 +41,13 @@ class Lessons:
         return distillation_loss(answer, taught, batch.target, imitation=imitation, distance=distance)
 
     def inside(
-        self, loss: Callable[[Any, Any], Tensor], watch: Callable[[nn.Module, Role], AbstractContextManager[Any]]
+        self,
+        loss: Callable[[Insides, Insides], Tensor],
+        watch: Callable[[Network, Role], AbstractContextManager[Insides]],
     ) -> Objective:
-        """`loss` of what `watch` sees inside the student and inside the teacher (features, images) on one batch."""
+        """Return `loss` of what `watch` records inside the student and inside the teacher on one batch."""
 
-        def objective(trained: nn.Module, batch: Any) -> Tensor:
+        def objective(trained: Network, batch: Batch) -> Tensor:
             with torch.no_grad(), self.fabric.autocast(), watch(self.teacher, "teacher") as taught:
                 self.teacher(*batch.inputs())
             with watch(trained, "student") as learned:
@@ -50,18 +57,19 @@ class Lessons:
         return objective
 
     def layer(self, role: Role) -> int:
-        """The convolution whose features are compared."""
-        return self.recipe.distillation[f"{role}_layer"]
+        """Return the number of the convolution whose features are compared."""
+        numbers = self.recipe.distillation
+        return numbers["teacher_layer"] if role == "teacher" else numbers["student_layer"]
 
     def attention(self) -> Objective:
-        """Distance between attention maps."""
+        """Return the distance between attention maps as a loss."""
         return self.inside(attention_loss, lambda network, role: features(network, self.layer(role)))
 
 
 def distil(
     recipe: Recipe,
-    student: nn.Module,
-    teacher: nn.Module,
+    student: Network,
+    teacher: Network,
     train: Slices,
     validation: Slices,
     folder: Path,
@@ -70,29 +78,29 @@ def distil(
     """Train the student by attention transfer, then by reconstruction with imitation; checkpoints in folder/<stage>.
 
     A stage of no steps is left out, such as attention transfer for a student that goes on from an earlier run.
+
+    Args:
+        recipe: the recipe.
+        student: the student, trained in place.
+        teacher: the teacher, which stays as it is.
+        train: slices of the train split.
+        validation: slices of the validation split.
+        folder: folder of the run.
+        fabric: device, precision and processes.
     """
     lessons = Lessons(recipe, teacher, fabric)
     attention = lessons.attention()
-    fixed = [examples(recipe, validation, 1_000_000, fabric.device)(step) for step in range(4)]
+    fixed = [examples(recipe, validation, VALIDATION_STAGE, fabric.device)(step) for step in range(4)]
 
-    def attention_score(trained: nn.Module) -> float:
+    def attention_score(trained: Network) -> float:
         with torch.no_grad():
-            return -float(sum(attention(trained, batch) for batch in fixed)) / len(fixed)
+            return -float(total(attention(trained, batch) for batch in fixed)) / len(fixed)
 
     scores = {"attention": attention_score, "student": validation_score(recipe, validation, fabric.device)}
-    losses = {"attention": attention, "student": lessons.imitation}
-    for number, stage in enumerate(("attention", "student"), start=2):
-        if not recipe.steps[stage]:
+    losses: dict[str, Objective] = {"attention": attention, "student": lessons.imitation}
+    # Stage 1 is the teacher's: batches are drawn by the stage's number, and the student must see others.
+    for number, name in enumerate(("attention", "student"), start=2):
+        if not recipe.steps[name]:
             continue
-        with Report(stage, folder / "log.jsonl") as report:
-            fit(
-                student,
-                losses[stage],
-                examples(recipe, train, number, fabric.device),
-                scores[stage],
-                steps=recipe.steps[stage],
-                learning_rate=recipe.optimiser["learning_rate"],
-                folder=folder / stage,
-                fabric=fabric,
-                report=report,
-            )
+        stage = Stage(folder / name, folder, recipe.steps[name], recipe.optimiser["learning_rate"])
+        fit(student, losses[name], examples(recipe, train, number, fabric.device), scores[name], stage, fabric)

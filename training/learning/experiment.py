@@ -5,21 +5,26 @@ and takes two stages of the same numbers of steps, the optimiser and its schedul
 last weights count: nothing is chosen.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from typing import cast
 
 import torch
-from kdmri_training.data.simulation import load_slices
-from kdmri_training.evaluation.report import Report
-from kdmri_training.learning.distil import Lessons, Objective
-from kdmri_training.learning.fit import fit
+from jaxtyping import Complex
+from kdmri_training.data.volumes import load_slices
+from kdmri_training.learning.distil import Lessons
+from kdmri_training.learning.fit import Objective, Stage, fit
 from kdmri_training.learning.losses import cascade_loss, flow_loss, hint_loss, similarity_loss
 from kdmri_training.learning.recipe import Experiment, Recipe
 from kdmri_training.learning.teacher import examples, fidelity, validation_score
+from kdmri_training.networks.cascades import DCCNN, Network, arrange
 from kdmri_training.networks.features import cascade_images, features, first_and_later_features
 from lightning.fabric import Fabric
-from torch import nn
+from torch import Tensor
+
+from kdmri.errors import InvalidRequest
 
 METHODS = {
     "plain": ("fidelity", "fidelity"),
@@ -33,8 +38,8 @@ METHODS = {
     "inherited": ("late hints", "imitation"),
     "outer": ("fidelity", "fidelity"),
 }
-"""What a student learns from in its first and in its second stage. Methods that compare features take the place of
-KD-MRI's attention transfer: between them only the features' loss differs."""
+"""Losses of a student's first and second stage. Methods that compare features take the place of KD-MRI's attention
+transfer: between them only the features' loss differs."""
 HEIRS = ("inherited", "outer")
 """Methods whose students begin with the teacher's first and last convolution of every denoiser."""
 TITLES = {
@@ -65,12 +70,18 @@ class Trained:
 
     @property
     def weights(self) -> Path:
-        """The last ones."""
+        """File of the last stage's weights."""
         return self.stages[-1] / "best.pt"
 
 
 def networks(recipe: Recipe, experiment: Experiment, runs: Path) -> list[Trained]:
-    """The teacher, the students and their repetitions, in the order in which they are trained."""
+    """List the teacher, the students and their repetitions, in the order in which they are trained.
+
+    Args:
+        recipe: the recipe.
+        experiment: the recipe's experiment.
+        runs: folder of runs.
+    """
     folder = runs / recipe.run
     plan = [(method, recipe.seed) for method in experiment.methods]
     plan += [(method, seed) for seed in experiment.seeds for method in experiment.repeated]
@@ -81,60 +92,66 @@ def networks(recipe: Recipe, experiment: Experiment, runs: Path) -> list[Trained
     return [Trained("teacher", recipe.seed, (folder / "teacher",)), *students]
 
 
-def untrained(recipe: Recipe, method: str, seed: int) -> nn.Module:
-    """The network that a method begins with: students of a seed begin alike."""
+def initial_network(recipe: Recipe, method: str, seed: int) -> Network:
+    """Build the network that a method begins with: students of a seed begin with the same weights.
+
+    Args:
+        recipe: the recipe.
+        method: "teacher", or a name in METHODS.
+        seed: seed of the weights.
+    """
     torch.manual_seed(seed)
-    return recipe.network("teacher" if method == "teacher" else "student").to(memory_format=torch.channels_last)
+    return arrange(recipe.network("teacher" if method == "teacher" else "student"), torch.channels_last)
 
 
-def load(recipe: Recipe, trained: Trained) -> nn.Module:
-    """A network as its training left it."""
-    network = untrained(recipe, trained.method, trained.seed).eval()
+def load(recipe: Recipe, trained: Trained) -> Network:
+    """Load a network with its last weights."""
+    network = initial_network(recipe, trained.method, trained.seed).eval()
     network.load_state_dict(torch.load(trained.weights, map_location="cpu", weights_only=True)["network"])
     return network
 
 
 def run(recipe: Recipe, experiment: Experiment, data: Path, runs: Path, fabric: Fabric) -> None:
-    """Train them all, with checkpoints, logs and TensorBoard files in runs/<name>-<version>; resumes where stopped."""
+    """Train an experiment's networks, or go on where an earlier call was stopped.
+
+    Args:
+        recipe: the recipe.
+        experiment: the recipe's experiment.
+        data: folder with volumes/<split>/<anatomy>/*.nii.gz.
+        runs: folder of runs; checkpoints, logs and TensorBoard files are written to <name>-<version> in it.
+        fabric: device, precision and processes.
+    """
     train, validation = (load_slices(data, split, runs / "cache", experiment.anatomy) for split in ("train", "val"))
     score = validation_score(recipe, validation, fabric.device)
     teacher, *students = networks(recipe, experiment, runs)
 
-    def learn(trained: Trained, network: nn.Module, objectives: list[Objective], *, first: int) -> nn.Module:
-        """`first` numbers the first stage: no student sees the teacher's batches again."""
+    def learn(trained: Trained, network: Network, objectives: list[Objective], *, first: int) -> Network:
+        """Train a network; `first` numbers its first stage, so that no student sees the teacher's batches again."""
         seeded = replace(recipe, seed=trained.seed)
         for number, objective, folder in zip(count(first), objectives, trained.stages, strict=False):
-            name = folder.relative_to(runs / recipe.run).as_posix()
-            with Report(name, runs / recipe.run / "log.jsonl") as report:
-                fit(
-                    network,
-                    objective,
-                    examples(seeded, train, number, fabric.device),
-                    score,
-                    steps=recipe.steps[folder.name],
-                    learning_rate=recipe.optimiser["learning_rate"],
-                    folder=folder,
-                    fabric=fabric,
-                    report=report,
-                    validations=1,
-                )
+            # One validation, after the last step: weights chosen on validation data would favour methods whose score
+            # varies more from step to step.
+            stage = Stage(
+                folder, runs / recipe.run, recipe.steps[folder.name], recipe.optimiser["learning_rate"], validations=1
+            )
+            fit(network, objective, examples(seeded, train, number, fabric.device), score, stage, fabric)
         return network
 
-    taught = learn(teacher, untrained(recipe, teacher.method, teacher.seed), [fidelity(recipe)], first=1)
-    offered = _objectives(Lessons(recipe, taught, fabric))
+    taught = learn(teacher, initial_network(recipe, teacher.method, teacher.seed), [fidelity(recipe)], first=1)
+    objectives = _objectives(Lessons(recipe, taught, fabric))
     for student in students:
-        network = untrained(recipe, student.method, student.seed)
+        network = initial_network(recipe, student.method, student.seed)
         if student.method in HEIRS:
             _inherit(network, taught)
-        learn(student, network, [offered[name] for name in METHODS[student.method]], first=2)
+        learn(student, network, [objectives[name] for name in METHODS[student.method]], first=2)
 
 
-def _inherit(student: nn.Module, teacher: nn.Module) -> None:
-    """The first and the last convolution of every denoiser, equally wide in both: what lies between is left to learn.
+def _inherit(student: Network, teacher: Network) -> None:
+    """Copy the first and the last convolution of every denoiser, equally wide in both; the others are left to learn.
 
     After SFT-KD-Recon (Gayathri et al. 2023), where blocks of the student stand in the teacher's place.
     """
-    for own, taught in zip(student.cascades, teacher.cascades, strict=True):
+    for own, taught in zip(student.denoisers(), teacher.denoisers(), strict=True):
         for end in (0, -1):
             own.convolutions[end].load_state_dict(taught.convolutions[end].state_dict())
 
@@ -149,10 +166,17 @@ def _objectives(lessons: Lessons) -> dict[str, Objective]:
         "late hints": lessons.inside(hint_loss, lambda network, _: features(network, _inner(network))),
         "similarity": lessons.inside(similarity_loss, lambda network, role: features(network, layer(role))),
         "flow": lessons.inside(flow_loss, lambda network, role: first_and_later_features(network, layer(role))),
-        "cascades": lessons.inside(cascade_loss, lambda network, _: cascade_images(network)),
+        "cascades": lessons.inside(cascade_loss, lambda network, _: _images(network)),
     }
 
 
-def _inner(network: nn.Module) -> int:
-    """The last convolution but one."""
-    return len(network.cascades[0].convolutions) - 1
+def _images(network: Network) -> AbstractContextManager[list[Complex[Tensor, "batch row column"]]]:
+    # Looked up by name: Fabric's wrapper, which networks in training are in, is no DCCNN but has its attributes.
+    if not hasattr(network, "consistency"):
+        raise InvalidRequest("expected a network of several cascades for imitation in every cascade, got VDSR")
+    return cascade_images(cast(DCCNN, network))
+
+
+def _inner(network: Network) -> int:
+    """Return the number of the last convolution but one."""
+    return len(network.denoisers()[0].convolutions) - 1

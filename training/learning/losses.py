@@ -1,9 +1,10 @@
-"""What students learn from: the truth, the teacher's answer, the teacher's features.
+"""Losses of training and distillation: against the truth, the teacher's answer, and the teacher's features.
 
-Each method's features come one a cascade, student's before teacher's; no gradient reaches the teacher.
+Losses on features take one feature map for each cascade, the student's before the teacher's; no gradient reaches the
+teacher.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Shaped
@@ -25,20 +26,28 @@ def l1(image: Image, target: Image) -> Float[Tensor, ""]:
 def log_l1(image: Image, target: Image) -> Float[Tensor, ""]:
     """Logarithm of each image's mean modulus of the difference; a mean over images.
 
-    A tenth less error counts alike on every image, as it does in dB. By `l1` images of high acceleration and strong
-    noise, whose errors are large, outweigh the others.
+    A tenth less error counts the same on every image, as it does in dB. With `l1`, images of high acceleration and
+    strong noise outweigh the others, because their errors are large.
     """
     return ((image - target).abs().flatten(1).mean(dim=1) + NEGLIGIBLE).log().mean()
 
 
 DISTANCES: dict[str, Callable[[Image, Image], Tensor]] = {"l1": l1, "log_l1": log_l1}
-"""What recipes call them."""
+"""Distances by the name that recipes use."""
 
 
 def distillation_loss(
     student: Image, teacher: Image, target: Image, *, imitation: float, distance: Callable[[Image, Image], Tensor] = l1
 ) -> Float[Tensor, ""]:
-    """KD-MRI eq. 3: fidelity and imitation, both per-pixel means; `imitation` in [0, 1] weighs the teacher."""
+    """KD-MRI eq. 3: fidelity and imitation, both per-pixel means.
+
+    Args:
+        student: the student's images.
+        teacher: the teacher's images of the same batch.
+        target: the truth.
+        imitation: the teacher's weight, in [0, 1]; the truth has the rest.
+        distance: distance between images.
+    """
     return (1 - imitation) * distance(student, target) + imitation * distance(student, teacher.detach())
 
 
@@ -49,7 +58,7 @@ def attention_map(feature: Feature) -> Float[Tensor, "batch pixel"]:
 
 def attention_loss(student: Sequence[Feature], teacher: Sequence[Feature]) -> Float[Tensor, ""]:
     """Distance between attention maps, averaged over images, summed over cascades."""
-    return sum(
+    return total(
         (attention_map(s) - attention_map(t.detach())).norm(dim=1).mean() for s, t in zip(student, teacher, strict=True)
     )
 
@@ -59,14 +68,14 @@ def hint_loss(student: Sequence[Feature], teacher: Sequence[Feature]) -> Float[T
 
     Student and teacher are equally wide here, so that no regressor has to stand between them. Summed over cascades.
     """
-    return sum(
+    return total(
         mse_loss(s.float(), t.detach().float()) / t.detach().float().square().mean().clamp(min=1e-12)
         for s, t in zip(student, teacher, strict=True)
     )
 
 
 def similarity(feature: Feature) -> Float[Tensor, "batch batch"]:
-    """How alike the images of a batch look to a layer: inner products of features, each row normalised."""
+    """Inner products of the features of each pair of images in a batch, each row normalised."""
     rows = feature.float().flatten(1)
     return normalize(rows @ rows.T, dim=1)
 
@@ -76,7 +85,7 @@ def similarity_loss(student: Sequence[Feature], teacher: Sequence[Feature]) -> F
 
     It compares the images of a batch with each other: over several processes each sees those of its own share.
     """
-    return sum(mse_loss(similarity(s), similarity(t.detach())) for s, t in zip(student, teacher, strict=True))
+    return total(mse_loss(similarity(s), similarity(t.detach())) for s, t in zip(student, teacher, strict=True))
 
 
 def flow(first: Feature, last: Feature) -> Float[Tensor, "batch first last"]:
@@ -90,13 +99,22 @@ def flow_loss(
 ) -> Float[Tensor, ""]:
     """Squared distance between FSP matrices, in units of the teacher's mean square; summed over cascades.
 
-    Args: (features of an early layer, features of a late one) of student and teacher.
+    Args:
+        student: features of an early layer and of a late one.
+        teacher: the same of the teacher.
     """
     taught = [flow(first, last).detach() for first, last in zip(*teacher, strict=True)]
     learned = [flow(first, last) for first, last in zip(*student, strict=True)]
-    return sum(mse_loss(s, t) / t.square().mean().clamp(min=1e-12) for s, t in zip(learned, taught, strict=True))
+    return total(mse_loss(s, t) / t.square().mean().clamp(min=1e-12) for s, t in zip(learned, taught, strict=True))
 
 
 def cascade_loss(student: Sequence[Image], teacher: Sequence[Image]) -> Float[Tensor, ""]:
     """Distance from the teacher's image after every cascade, not after the last alone; a mean over cascades."""
-    return sum(l1(s, t.detach()) for s, t in zip(student, teacher, strict=True)) / len(teacher)
+    return total(l1(s, t.detach()) for s, t in zip(student, teacher, strict=True)) / len(teacher)
+
+
+def total(terms: Iterable[Tensor]) -> Float[Tensor, ""]:
+    """Add up losses; zero for none."""
+    # The sum starts from a tensor on the processor: torch adds a scalar of another device to any tensor, and adding
+    # zero changes no bit of the first term.
+    return sum(terms, start=torch.zeros(()))

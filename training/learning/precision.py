@@ -1,6 +1,7 @@
 """Choice of the number format that training computes in."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -10,7 +11,7 @@ FLAGS = {"avx512_bf16", "amx_bf16"}
 1.1 s in float32."""
 
 
-def choose_precision(cpuinfo: Path = CPUINFO) -> str:
+def choose_precision(cpuinfo: Path = CPUINFO) -> Literal["bf16-mixed", "32-true"]:
     """Return Fabric's name of bfloat16 if the device multiplies in it, else that of float32."""
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"

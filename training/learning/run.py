@@ -3,17 +3,20 @@
 from pathlib import Path
 
 import torch
-from kdmri_training.data.simulation import load_slices
+from kdmri_training.data.volumes import load_slices
 from kdmri_training.learning.distil import distil
-from kdmri_training.learning.recipe import Recipe, Role
+from kdmri_training.learning.recipe import Recipe
 from kdmri_training.learning.teacher import supervise
+from kdmri_training.networks.cascades import Network, arrange
 from kdmri_training.networks.growth import drop_convolutions, grow
 from kdmri_training.publishing.weights import load_weights
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
+
+from kdmri.bundles.manifest import Role
 
 
-def run(recipe: Recipe, data: Path, runs: Path, models: Path, fabric: Fabric) -> tuple[nn.Module, nn.Module]:
+def run(recipe: Recipe, data: Path, runs: Path, models: Path, fabric: Fabric) -> tuple[Network, Network]:
     """Train the networks of a recipe, or go on where an earlier call was stopped.
 
     Args:
@@ -30,23 +33,24 @@ def run(recipe: Recipe, data: Path, runs: Path, models: Path, fabric: Fabric) ->
     train, validation = (load_slices(data, split, runs / "cache") for split in ("train", "val"))
     teacher, student = (_network(recipe, role, runs, models) for role in ("teacher", "student"))
     if recipe.steps["teacher"]:
-        supervise(recipe, teacher, train, validation, folder / "teacher", fabric, steps=recipe.steps["teacher"])
+        supervise(recipe, teacher, train, validation, folder / "teacher", fabric)
     if recipe.steps.get("plain"):
-        supervise(recipe, student, train, validation, folder / "plain", fabric, steps=recipe.steps["plain"])
+        supervise(recipe, student, train, validation, folder / "plain", fabric)
     distil(recipe, student, teacher, train, validation, folder, fabric)
     return teacher, student
 
 
 def weights(run: Path, role: Role) -> dict[str, Tensor]:
-    """The weights of a run that scored best on validation; of a student that had no teacher yet, those of `plain`."""
+    """Read the weights that scored best on validation in a run; those of `plain` if the student had no teacher yet."""
     stage = "plain" if role == "student" and not (run / role).exists() else role
     best: dict[str, Tensor] = torch.load(run / stage / "best.pt", map_location="cpu", weights_only=True)["network"]
     return best
 
 
-def _network(recipe: Recipe, role: Role, runs: Path, models: Path) -> nn.Module:
+def _network(recipe: Recipe, role: Role, runs: Path, models: Path) -> Network:
+    # Seeded for each network, not once for both: a role's first weights must not depend on the other's size.
     torch.manual_seed(recipe.seed)
-    network = recipe.network(role).to(memory_format=torch.channels_last)
+    network = arrange(recipe.network(role), torch.channels_last)
     if role in recipe.start:
         origin = recipe.start[role]
         found = load_weights(models, origin) if "@" in origin else weights(runs / origin, role)

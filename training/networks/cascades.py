@@ -1,11 +1,15 @@
 """DC-CNN and VDSR. Teacher and student are the same class with other numbers (see recipes/)."""
 
+from typing import TypeVar
+
 import torch
 from jaxtyping import Complex, Float
 from kdmri_training.networks.denoiser import Denoiser
 from torch import Tensor, nn
 
 from kdmri.physics.consistency import DataConsistency, fft_order
+
+Part = TypeVar("Part", bound=nn.Module)
 
 
 class DCCNN(nn.Module):
@@ -74,6 +78,21 @@ class VDSR(nn.Module):
         return detailed.squeeze(1)
 
 
+Network = DCCNN | VDSR
+
+
 def parameters(network: nn.Module) -> int:
     """Count the numbers that a network learns."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def arrange(network: Part, order: torch.memory_format) -> Part:
+    """Store the weights of a network's convolutions in a memory order, and return the network.
+
+    `nn.Module.to` does the same, but its type does not declare the argument.
+    """
+    for weight in network.parameters():
+        # A memory order is defined for weights of four axes alone; biases have one.
+        if weight.dim() == 4:
+            weight.data = weight.data.to(weight.dtype, memory_format=order)
+    return network

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 
 import torch
 from jaxtyping import Complex
-from kdmri_training.networks.cascades import DCCNN, VDSR
+from kdmri_training.networks.cascades import DCCNN, Network
 from kdmri_training.networks.denoiser import Feature
 from torch import Tensor, nn
 
 
 @contextmanager
-def features(network: DCCNN | VDSR, layer: int) -> Iterator[list[Feature]]:
+def features(network: Network, layer: int) -> Iterator[list[Feature]]:
     """Record the output, after its ReLU, of convolution `layer` (from 1) of every cascade, in each call made inside."""
     seen: list[Feature] = []
 
@@ -27,7 +27,7 @@ def features(network: DCCNN | VDSR, layer: int) -> Iterator[list[Feature]]:
 
 
 @contextmanager
-def first_and_later_features(network: DCCNN | VDSR, layer: int) -> Iterator[tuple[list[Feature], list[Feature]]]:
+def first_and_later_features(network: Network, layer: int) -> Iterator[tuple[list[Feature], list[Feature]]]:
     """Record features of the first convolution and of number `layer` of every cascade, as `features` does."""
     with features(network, 1) as first, features(network, layer) as later:
         yield first, later

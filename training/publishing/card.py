@@ -1,4 +1,4 @@
-"""CARD.md: what a model is, for whoever has to decide whether to trust it."""
+"""CARD.md: a model's description, for readers who decide whether to trust it."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ DATA = {
 
 
 def card(manifest: Manifest) -> str:
-    """The card's Markdown, from the manifest alone: no figure is typed by hand."""
+    """Write the card's Markdown from the manifest alone, so that no figure is typed by hand."""
     sections = [
         f"# {manifest.reference}",
         _summary(manifest),
@@ -92,7 +92,7 @@ def _limits(manifest: Manifest) -> str:
 
 
 def _simulated_scans(trained: dict[str, Any]) -> list[str]:
-    """What kdmri_training.data.simulation.Simulation drew, in words."""
+    """Describe the ranges of kdmri_training.data.simulation.Simulation in words."""
     low, high = trained["accelerations"]
     coils, share = trained["coils"], trained["multi_coil"]
     steepest = trained.get("steepest_phase", 1)
@@ -113,7 +113,7 @@ def _simulated_scans(trained: dict[str, Any]) -> list[str]:
 
 
 def _truncated_images(trained: dict[str, Any]) -> list[str]:
-    """What kdmri_training.data.simulation.Truncation drew, in words."""
+    """Describe the ranges of kdmri_training.data.enlargement.Truncation in words."""
     return [f"k-space truncated to 1/{scale} of its rows and columns" for scale in sorted(set(trained["scales"]))]
 
 

@@ -1,44 +1,30 @@
 """A trained network as a bundle: ONNX graphs, TorchScript data consistency, parity, manifest and card."""
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from jaxtyping import Float
-from kdmri_training.data.simulation import load_slices, simulate_phase, simulate_sensitivities
+from kdmri_training.data.volumes import load_slices
 from kdmri_training.evaluation.agreement import agreement
 from kdmri_training.evaluation.evaluate import TEST_SET, evaluate, summarise
 from kdmri_training.evaluation.ranges import intensity_and_contrast
-from kdmri_training.learning.recipe import STAGES, Recipe, Role, trained_by
+from kdmri_training.learning.recipe import STAGES, Architecture, Recipe, recipe_of_run
 from kdmri_training.learning.run import weights
-from kdmri_training.networks.cascades import Denoiser, parameters
+from kdmri_training.networks.cascades import Network, arrange, parameters
+from kdmri_training.networks.denoiser import Denoiser
 from kdmri_training.publishing.card import DATA, card
+from kdmri_training.publishing.parity import PARITY, check_parity
 from torch import Tensor, nn
 
-from kdmri.bundles.manifest import CONSISTENCY, FORMAT, MANIFEST, Manifest, cascade_file
+from kdmri.bundles.manifest import CONSISTENCY, FORMAT, MANIFEST, Manifest, Role, cascade_file
 from kdmri.bundles.store import Bundle, load, sha256
-from kdmri.data.images import Images
-from kdmri.data.kspace import KSpace
-from kdmri.physics.acquisition import Acquisition
-from kdmri.physics.consistency import DataConsistency, fft_order
-from kdmri.physics.resampling import as_complex, measured_band, upsample
-from kdmri.physics.sampling import centre_lines, random_mask
-from kdmri.physics.scaling import intensity_scale
-from kdmri.physics.sparse_fit import refine_multicoil
+from kdmri.physics.consistency import DataConsistency
 from kdmri.runtime.backends.selection import OPENVINO_BF16, cpu_supports
 from kdmri.runtime.backends.torchscript import save_module
-from kdmri.runtime.measurement import measurements
-from kdmri.runtime.model import Model, load_model
-from kdmri.runtime.reconstructor import Reconstructor
-from kdmri.runtime.superresolver import SuperResolver
+from kdmri.runtime.model import load_model
 
 OPSET = 18
-PARITY = 1e-4
-"""Largest relative difference between bundle and network that is exported (design, section 3)."""
-RECONSTRUCTION_SHAPES = ((1, 256, 256), (1, 230, 180), (1, 181, 217), (15, 640, 368))
-IMAGE_SHAPES = ((256, 256), (230, 180), (181, 217))
 
 
 class PlanesLast(nn.Module):
@@ -49,18 +35,19 @@ class PlanesLast(nn.Module):
         self.denoiser = denoiser
 
     def forward(self, image: Float[Tensor, "batch row column plane"]) -> Float[Tensor, "batch row column plane"]:
-        """The denoised planes. Their sum is made as they lie: OpenVINO takes eight times as long for it otherwise."""
+        """Return the denoised planes."""
+        # The sum is of tensors in the input's order: OpenVINO takes eight times as long for it in the other order.
         return image + self.denoiser.detail(image.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-def export_network(network: nn.Module, folder: Path) -> None:
-    """Write one ONNX graph a cascade and the data-consistency module."""
+def export_network(network: Network, folder: Path) -> None:
+    """Write one ONNX graph for each cascade, and the data-consistency module."""
     folder.mkdir(parents=True, exist_ok=True)
-    planes = network.cascades[0].planes
+    planes = network.denoisers()[0].planes
     sizes = {name: torch.export.Dim(name, min=1) for name in ("batch", "row", "column")}
-    for number, denoiser in enumerate(network.cascades, start=1):
+    for number, denoiser in enumerate(network.denoisers(), start=1):
         torch.onnx.export(
-            PlanesLast(denoiser).eval().to(memory_format=torch.contiguous_format),
+            arrange(PlanesLast(denoiser).eval(), torch.contiguous_format),
             (torch.zeros(2, 48, 40, planes),),
             folder / cascade_file(number),
             input_names=["image"],
@@ -87,21 +74,32 @@ def _forget_origin(graph: onnx.ModelProto) -> None:
 
 
 def export(recipe: Recipe, role: Role, runs: Path, data: Path, models: Path) -> Bundle:
-    """Write, check against the network, score on the test split, and describe. Raises ValueError where parity fails."""
+    """Write a trained network as a bundle: check it against the network, score it on the test split, describe it.
+
+    Args:
+        recipe: the recipe that trained it.
+        role: teacher or student.
+        runs: folder of runs.
+        data: folder with volumes/<split>/<anatomy>/*.nii.gz.
+        models: folder of models, to which the bundle is written.
+
+    Raises:
+        ValueError: bundle and network differ by more than PARITY.
+    """
     network = recipe.network(role).eval()
     origin = _origin(recipe, role, models)
     network.load_state_dict(weights(runs / recipe.run, role))
     folder = models / f"{recipe.name}-{role}" / recipe.version
     export_network(network, folder)
     usual = intensity_and_contrast(recipe, load_slices(data, "train", runs / "cache"))
-    manifest = _described(recipe, role, network, folder, usual, _stages(recipe, role, runs, origin))
+    manifest = _manifest(recipe, role, network, folder, usual, _stages(recipe, role, runs, origin))
     bundle = Bundle(folder, manifest)
     parity = check_parity(network, load_model(bundle))
     if max(parity.values()) > PARITY:
         raise ValueError(f"expected bundle and network to agree to {PARITY}, got {parity}")
     scores = summarise(evaluate(load_model(bundle), data, "test"))
     loss = precision_loss(bundle, scores, data)
-    measured = {"parity": parity, "scores": scores, "precision_loss": loss}
+    measured: dict[str, object] = {"parity": parity, "scores": scores, "precision_loss": loss}
     if manifest.distilled_from:
         teacher = load(models.joinpath(*manifest.distilled_from.split("@")))
         measured["agreement"] = agreement(load_model(bundle), load_model(teacher), data)
@@ -114,10 +112,15 @@ def export(recipe: Recipe, role: Role, runs: Path, data: Path, models: Path) -> 
     return Bundle(folder, manifest)
 
 
-def _described(
-    recipe: Recipe, role: Role, network: nn.Module, folder: Path, usual: dict[str, Any], stages: list[dict[str, Any]]
+def _manifest(
+    recipe: Recipe,
+    role: Role,
+    network: Network,
+    folder: Path,
+    usual: dict[str, tuple[float, float]],
+    stages: list[dict[str, str | int | float]],
 ) -> Manifest:
-    numbers = recipe.teacher if role == "teacher" else recipe.student
+    """Describe a bundle whose files are written, without its parity and scores."""
     simulated = {key: value for key, value in vars(recipe.data).items() if key not in ("batch", "pixels", "patch")}
     return Manifest(
         format=FORMAT,
@@ -125,7 +128,7 @@ def _described(
         version=recipe.version,
         task=recipe.task,
         role=role,
-        architecture={"cascades": 1, **numbers},
+        architecture={"cascades": 1, **_numbers(recipe.architecture(role))},
         parameters=parameters(network),
         inputs=_inputs(recipe),
         trained_on={**simulated, **usual},
@@ -144,28 +147,28 @@ def _origin(recipe: Recipe, role: Role, models: Path) -> Bundle | None:
     start = recipe.start.get(role, "")
     if "@" in start:
         return load(models.joinpath(*start.split("@")))
-    return _origin(trained_by(start), role, models) if start else None
+    return _origin(recipe_of_run(start), role, models) if start else None
 
 
 def _runs(recipe: Recipe, role: Role) -> list[str]:
     """List the runs that led to the role's weights, first to last, up to a bundle or to scratch."""
     start = recipe.start.get(role, "")
-    earlier = _runs(trained_by(start), role) if start and "@" not in start else []
+    earlier = _runs(recipe_of_run(start), role) if start and "@" not in start else []
     return [*earlier, recipe.run]
 
 
 def _teacher(recipe: Recipe) -> str:
-    """The bundle that the student learned from."""
+    """Return the reference of the bundle that the student learned from."""
     run = recipe.run if recipe.steps["teacher"] else recipe.start["teacher"]
     return f"{recipe.name}-teacher@{run.rpartition('-')[2]}"
 
 
-def _stages(recipe: Recipe, role: Role, runs: Path, origin: Bundle | None) -> list[dict[str, Any]]:
+def _stages(recipe: Recipe, role: Role, runs: Path, origin: Bundle | None) -> list[dict[str, str | int | float]]:
     """Collect steps, seconds and best validation score of each stage that led to the role's weights.
 
     Stages of a bundle that training started from come from its manifest, the others from their checkpoints.
     """
-    earlier: list[dict[str, Any]] = origin.manifest.training["stages"] if origin else []
+    earlier: list[dict[str, str | int | float]] = origin.manifest.training["stages"] if origin else []
     return earlier + [
         _stage(runs / run / name, run, name)
         for run in _runs(recipe, role)
@@ -174,11 +177,11 @@ def _stages(recipe: Recipe, role: Role, runs: Path, origin: Bundle | None) -> li
     ]
 
 
-def _stage(folder: Path, run: str, name: str) -> dict[str, Any]:
+def _stage(folder: Path, run: str, name: str) -> dict[str, str | int | float]:
     last, best = (torch.load(folder / name, map_location="cpu", weights_only=True) for name in ("last.pt", "best.pt"))
-    # Of a run that was stopped, the best weights may be younger than the last checkpoint.
+    # The best weights of a run that was stopped may be younger than its last checkpoint: the larger step counts.
     steps, score = max(last["step"], best["step"]), round(float(best["score"]), 4)
-    recipe = trained_by(run)
+    recipe = recipe_of_run(run)
     return {
         "run": run,
         "recipe": recipe.file,
@@ -190,61 +193,26 @@ def _stage(folder: Path, run: str, name: str) -> dict[str, Any]:
     }
 
 
-def check_parity(network: nn.Module, model: Model) -> dict[str, float]:
-    """Relative l2 difference between a loaded bundle and its network, by shape."""
-    if model.manifest.task == "reconstruction":
-        return {_label(shape): _reconstruction_parity(network, model, shape) for shape in RECONSTRUCTION_SHAPES}
-    return {_label(shape): _enlargement_parity(network, model, shape) for shape in IMAGE_SHAPES}
-
-
-@torch.no_grad()
-def _reconstruction_parity(network: nn.Module, model: Model, shape: tuple[int, int, int]) -> float:
-    coils, rows, columns = shape
-    rng = np.random.default_rng(rows)
-    image = torch.from_numpy(rng.random((rows, columns), dtype=np.float32)) * simulate_phase((rows, columns), rng)
-    lines = random_mask(columns, 4, centre_lines(columns, 4), rng)
-    mask = np.broadcast_to(lines, (1, rows, columns))
-    maps = simulate_sensitivities((rows, columns), coils, rng)
-    measured = Acquisition.simulate(
-        image[None], torch.from_numpy(lines).float().expand(1, 1, rows, columns), maps[None]
-    )
-    kspace = KSpace(measured.samples.numpy(), mask, (rows, columns))
-    answer = next(Reconstructor(model).complex_images(kspace))
-    measurement = next(measurements(kspace, torch.device("cpu")))
-    acquisition, scale = measurement.acquisition, measurement.acquisition.scale
-    image = network(acquisition.zero_filled / scale, acquisition.mask, acquisition.sensitivities) * scale
-    return _relative(answer, refine_multicoil(image, acquisition) * measurement.unit)
-
-
-@torch.no_grad()
-def _enlargement_parity(network: nn.Module, model: Model, shape: tuple[int, int]) -> float:
-    pixels = np.random.default_rng(shape[0]).random((1, *shape), dtype=np.float32)
-    scale = model.manifest.trained_on["scales"][0]
-    answer = torch.from_numpy(SuperResolver(model).super_resolve(Images(pixels), scale).pixels)
-    start = upsample(torch.from_numpy(pixels), scale)
-    unit = intensity_scale(start)
-    start = as_complex(start / unit)
-    band = measured_band(shape, scale).float()[None, None]
-    detailed = as_complex(network(start.real))
-    maps = torch.ones_like(start).unsqueeze(1)
-    expected = DataConsistency()(detailed, start, fft_order(band), maps, torch.ones(())).real * unit
-    return _relative(answer, expected)
-
-
 def precision_loss(bundle: Bundle, scores: dict[str, dict[str, float]], data: Path) -> dict[str, float]:
-    """What bfloat16 costs, see Manifest.precision_loss; empty where this machine can't tell."""
+    """Compute the largest loss of mean PSNR in bfloat16, as Manifest.precision_loss has it.
+
+    Args:
+        bundle: the bundle.
+        scores: its scores in float32, as `summarise` gives them.
+        data: folder with volumes/test/<anatomy>/*.nii.gz.
+
+    Returns:
+        The loss in dB by precision; empty if this machine does not multiply in bfloat16.
+    """
     if not cpu_supports("bf16"):
         return {}
     reduced = summarise(evaluate(load_model(bundle, backend=OPENVINO_BF16), data, "test"))
     return {"bf16": round(max(scores[key]["psnr"] - reduced[key]["psnr"] for key in scores), 4)}
 
 
-def _label(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
-
-
-def _relative(answer: Tensor, expected: Tensor) -> float:
-    return float(torch.linalg.vector_norm(answer - expected) / torch.linalg.vector_norm(expected))
+def _numbers(size: Architecture) -> dict[str, int]:
+    """Return an architecture as the manifest's numbers, in the recipe's order."""
+    return {name: value for name, value in size.items() if isinstance(value, int)}
 
 
 def _inputs(recipe: Recipe) -> dict[str, str]:

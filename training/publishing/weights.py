@@ -1,4 +1,4 @@
-"""Weights of a bundle, read back from its ONNX graphs: where training goes on when no checkpoint exists any more."""
+"""Weights of a bundle, read back from its ONNX graphs, for training that goes on without a checkpoint."""
 
 from pathlib import Path
 
