@@ -29,6 +29,7 @@ from kdmri_service.transports.http.negotiation import negotiate
 from kdmri_service.transports.http.routes import health, metrics, models
 from kdmri_service.transports.http.routes.jobs import router_of_jobs
 from kdmri_service.transports.http.routes.operations import router_of
+from kdmri_service.viewer import routes as viewer
 from kdmri_service.watchdog import watching
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -80,6 +81,7 @@ def create_app(settings: Settings | None = None, operations: Sequence[type[Opera
     )
     for router in (router_of(operations), router_of_jobs(operations), models.router, health.router, metrics.router):
         app.include_router(router)
+    app.include_router(viewer.router)
     problems.install(app)
     if (authenticate := authenticator(settings)) is not None:
         app.add_middleware(Authentication, authenticate=authenticate)

@@ -2,12 +2,14 @@
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float64
 from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import Nifti1Extension
 from nibabel.spatialimages import HeaderDataError
 from numpy import ndarray
 
@@ -19,6 +21,8 @@ LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0])
 """Its own inverse."""
 COMPRESSION = 1
 """nibabel's own choice: floats compress little, and more effort takes many times longer."""
+COMMENT = 6
+"""NIfTI's code of a header extension that holds plain text."""
 ALIGNED = 1e-3
 """Cosine of the angle, and share of the distance between slices, by which a grid may miss a right-angled even one."""
 
@@ -57,11 +61,46 @@ def to_bytes(images: Images) -> bytes:
     """
     # Without geometry neither form is set: their codes stay 0, which says that the place is unknown.
     order, affine = _affine(images.geometry) if images.geometry else (slice(None), np.eye(4))
-    image = nib.Nifti1Image(np.moveaxis(images.pixels[order], 0, 2).astype(np.float32, copy=False), affine)
-    if images.geometry and images.geometry.placed:
+    return _compressed(_image(np.moveaxis(images.pixels[order], 0, 2), affine, images.geometry))
+
+
+def volumes_to_bytes(volumes: Sequence[Images], comment: bytes) -> bytes:
+    """Write several volumes of one grid as one .nii.gz file with the axes (row, column, slice, volume).
+
+    It serves to compare volumes: slices that are not evenly spaced, which NIfTI can not state, stay in their order with
+    the identity as affine.
+
+    Args:
+        volumes: Images of one shape; the first gives the geometry.
+        comment: Text for the header's extension, which has the code 6 (comment).
+
+    Returns:
+        The content of the file.
+    """
+    geometry = volumes[0].geometry
+    order: slice | ndarray = slice(None)
+    affine = np.eye(4)
+    if geometry is not None:
+        try:
+            order, affine = _affine(geometry)
+        except UnsupportedInput:
+            geometry = None
+    pixels = np.stack([np.moveaxis(images.pixels[order], 0, 2) for images in volumes], axis=3)
+    image = _image(pixels, affine, geometry)
+    image.header.extensions.append(Nifti1Extension(COMMENT, comment))
+    return _compressed(image)
+
+
+def _image(pixels: ndarray, affine: Float64[ndarray, "4 4"], geometry: Geometry | None) -> nib.Nifti1Image:
+    image = nib.Nifti1Image(pixels.astype(np.float32, copy=False), affine)
+    if geometry is not None and geometry.placed:
         image.set_sform(affine, code="scanner")
         image.set_qform(affine, code="scanner")
     image.header.set_xyzt_units("mm")
+    return image
+
+
+def _compressed(image: nib.Nifti1Image) -> bytes:
     # mtime=0 leaves the time out of the gzip header, so that one request always gives the same bytes.
     return gzip.compress(image.to_bytes(), compresslevel=COMPRESSION, mtime=0)
 

@@ -102,6 +102,10 @@ class Job(ABC):
         """
 
     @abstractmethod
+    def baseline(self) -> Images:
+        """Return the images that the input gives without a network, on the grid of those that `run` makes."""
+
+    @abstractmethod
     def assess(self, images: Images) -> Quality:
         """Return the quality of the images that `run` made, from the input alone."""
 
@@ -176,8 +180,8 @@ class Input(ABC):
 
         Args:
             pair: The student's result, then the teacher's.
-            media_type: One of SIDE_BY_SIDE.
-            figures: Written as JSON, or as HDF5 attributes.
+            media_type: One of SIDE_BY_SIDE; NIFTI holds the baseline before the two.
+            figures: Written as JSON, as HDF5 attributes, or into the extension of a NIfTI header.
 
         Returns:
             The content of one file.
@@ -187,6 +191,9 @@ class Input(ABC):
             return png.to_bytes(Images(encoding.side_by_side(pair[0].images, pair[1].images)), self.headers)
         if media_type == HDF5:
             return encoding.hdf5(encoding.datasets_of_both(pair[0].images, pair[1].images), figures)
+        if media_type == NIFTI:
+            volumes = (self.jobs[0].baseline(), *(result.images for result in pair))
+            return nifti.volumes_to_bytes(volumes, encoding.json_bytes(figures))
         return encoding.json_bytes(figures)
 
 

@@ -17,12 +17,12 @@ from kdmri.errors import InvalidRequest, UnreadableInput
 from kdmri.formats.dicom import original
 from kdmri.formats.kspace import reader
 from kdmri.formats.kspace.plausibility import implausible_sizes
-from kdmri.operations.media_types import BINARY, DICOM, HDF5, JSON, PNG, ZIP
+from kdmri.operations.media_types import BINARY, DICOM, HDF5, JSON, NIFTI, PNG, ZIP
 from kdmri.operations.operation import Input, Job, Limits, Operation, Result, SourceFile
 from kdmri.operations.packing import Record
 from kdmri.quality import no_reference
 from kdmri.quality.no_reference import Quality
-from kdmri.runtime import Reconstructor, batch_key
+from kdmri.runtime import Reconstructor, batch_key, zero_filled
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, measure_nothing
 
@@ -63,6 +63,10 @@ class ReconstructionJob(Job):
 
     def run_batch(self, others: Sequence[Self], model: Model, stage: Stage = measure_nothing) -> list[Images]:
         return Reconstructor(model).reconstruct_each([self.kspace, *(job.kspace for job in others)], stage=stage)
+
+    def baseline(self) -> Images:
+        """Return the zero-filled images."""
+        return zero_filled(self.kspace)
 
     def assess(self, images: Images) -> Quality:
         return no_reference.of_reconstruction(images, self.kspace)
@@ -109,7 +113,7 @@ class Reconstruct(Operation):
     task: ClassVar[Task] = "reconstruction"
     body_types: ClassVar[tuple[str, ...]] = (HDF5, "application/x-hdf", BINARY)
     documented_types: ClassVar[tuple[str, ...]] = (HDF5,)
-    answer_types: ClassVar[tuple[str, ...]] = (HDF5, DICOM, ZIP, PNG, JSON)
+    answer_types: ClassVar[tuple[str, ...]] = (HDF5, DICOM, ZIP, NIFTI, PNG, JSON)
     # A scan is one stack whatever it holds, so that every type can hold its answer.
     answers_are_fixed: ClassVar[bool] = True
 

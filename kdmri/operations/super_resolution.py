@@ -14,12 +14,12 @@ from kdmri.data.images import Images
 from kdmri.errors import UnreadableInput
 from kdmri.formats.dicom import derived
 from kdmri.formats.dicom.reader import DicomSeries, read
-from kdmri.operations.media_types import BINARY, DICOM, JSON, PNG, RELATED, ZIP
+from kdmri.operations.media_types import BINARY, DICOM, JSON, NIFTI, PNG, RELATED, ZIP
 from kdmri.operations.operation import Input, Job, Limits, Operation, Result, SourceFile
 from kdmri.operations.packing import Record
 from kdmri.quality import no_reference
 from kdmri.quality.no_reference import Quality
-from kdmri.runtime import SuperResolver
+from kdmri.runtime import SuperResolver, interpolate
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, measure_nothing
 
@@ -61,6 +61,10 @@ class SuperResolutionJob(Job):
         stacks = [self.images, *(job.images for job in others)]
         return SuperResolver(model).super_resolve_each(stacks, self.scale, stage=stage)
 
+    def baseline(self) -> Images:
+        """Return the images enlarged by sinc interpolation."""
+        return interpolate(self.images, self.scale)
+
     def assess(self, images: Images) -> Quality:
         return no_reference.of_super_resolution(images, self.images, self.scale)
 
@@ -81,7 +85,9 @@ class SuperResolutionInput(Input):
         """DICOM without an envelope holds one object only."""
         objects = sum(len(group.headers) for group in self.groups)
         envelopes = (DICOM, ZIP, RELATED) if objects == 1 else (ZIP, RELATED)
-        return (*envelopes, PNG, JSON)
+        # A NIfTI file holds images of one size and orientation.
+        volume = (NIFTI,) if len(self.groups) == 1 else ()
+        return (*envelopes, *volume, PNG, JSON)
 
     @property
     def records(self) -> Sequence[Record]:
@@ -112,7 +118,7 @@ class SuperResolve(Operation):
     task: ClassVar[Task] = "super-resolution"
     body_types: ClassVar[tuple[str, ...]] = (DICOM, ZIP, BINARY)
     documented_types: ClassVar[tuple[str, ...]] = (DICOM, ZIP, RELATED)
-    answer_types: ClassVar[tuple[str, ...]] = (DICOM, ZIP, RELATED, PNG, JSON)
+    answer_types: ClassVar[tuple[str, ...]] = (DICOM, ZIP, RELATED, NIFTI, PNG, JSON)
     # One object can be answered bare, several need an envelope: only the files show which it is.
     answers_are_fixed: ClassVar[bool] = False
 

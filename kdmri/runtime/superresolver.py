@@ -115,3 +115,25 @@ class SuperResolver:
                 # The band is symmetric, so that the imaginary part is rounding.
                 image = self.model.consistency(as_complex(image), measured, mask, one_coil, self.model.step).real
         return image * unit
+
+
+@torch.inference_mode()
+def interpolate(images: Images, scale: int) -> Images:
+    """Interpolate images by sinc: the networks' input, and the baseline.
+
+    Args:
+        images: Coarse images of shape (slice, row, column).
+        scale: Factor of the grid, over the same field of view.
+
+    Returns:
+        Images in the units of the input.
+
+    Raises:
+        UnsupportedInput: A pixel of the input or of the result is NaN or infinite.
+    """
+    pixels = torch.from_numpy(images.pixels)
+    unit = power_of_two(pixels)
+    if not unit.isfinite().all():
+        raise UnsupportedInput("expected finite pixels, got NaN or infinity")
+    finer = upsample(divide(pixels, unit), scale) * unit[:, None, None]
+    return Images(require_finite(finer).numpy(), images.geometry and images.geometry.refine(scale))

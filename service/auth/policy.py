@@ -11,8 +11,10 @@ from kdmri_service.settings import Settings
 
 from kdmri.errors import InvalidRequest
 
-OPEN_PATHS = frozenset({"/livez", "/readyz"})
-"""Open to everybody: orchestrators ask them, and they say nothing but yes or no."""
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/"})
+"""Open to everybody: orchestrators ask whether the service works, and get yes or no; the page is the same for all."""
+OPEN_FOLDER = "/page/"
+"""Scripts and styles of the page, which asks its user for a key."""
 SCOPES = {"/metrics": Scope.metrics}
 """Rights that paths need; every other path, known or not, needs `infer`, so that a new route is never open."""
 
@@ -21,7 +23,7 @@ Authenticate = Callable[[str], Principal | None]
 
 def scope_of(path: str) -> Scope | None:
     """Return the right that a path needs, None for open ones."""
-    return None if path in OPEN_PATHS else SCOPES.get(path, Scope.infer)
+    return None if path in OPEN_PATHS or path.startswith(OPEN_FOLDER) else SCOPES.get(path, Scope.infer)
 
 
 def authenticator(settings: Settings) -> Authenticate | None:

@@ -238,3 +238,14 @@ def test_a_real_volume_cut_short_or_complex_is_refused(data: Path, tmp_path: Pat
     nib.Nifti1Image(np.asarray(real.dataobj).astype(np.complex64), real.affine).to_filename(tmp_path / "complex.nii.gz")
     with pytest.raises(UnsupportedInput, match="expected a magnitude volume"):
         nifti.read(tmp_path / "complex.nii.gz")
+
+
+def test_volumes_of_one_grid_share_a_file_with_a_comment() -> None:
+    stack = [Images(np.full((3, 4, 5), value, np.float32) + np.arange(5, dtype=np.float32)) for value in (1, 2, 3)]
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(nifti.volumes_to_bytes(stack, b'{"psnr_db": 40.0}')))
+    assert image.shape == (4, 5, 3, 3)
+    for volume, images in enumerate(stack):
+        assert np.array_equal(np.moveaxis(np.asarray(image.dataobj)[..., volume], 2, 0), images.pixels)
+    (extension,) = image.header.extensions
+    assert extension.get_code() == 6
+    assert extension.get_content() == b'{"psnr_db": 40.0}'

@@ -64,6 +64,9 @@ class DenoisingJob(Job):
         ends = np.cumsum([len(stack) for stack in stacks])[:-1]
         return [Images(pixels) for pixels in np.split(joint.pixels, ends)]
 
+    def baseline(self) -> Images:
+        return self.images
+
     def assess(self, images: Images) -> Quality:
         removed = float(np.std(self.images.pixels - images.pixels))
         return Quality(residual=0, noise=removed, intensity=float(images.pixels.mean()), contrast=0)
