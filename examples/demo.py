@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -44,8 +45,8 @@ console = Console()
 
 
 @contextmanager
-def service():
-    """The address of a running service on a free port."""
+def service() -> Iterator[str]:
+    """Run the service on a free port, and provide its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -58,8 +59,12 @@ def service():
             process.wait()
 
 
-def wait_until_ready(address: str, process: subprocess.Popen) -> str:
-    """Raises RuntimeError where the service ends, or is not ready within a minute."""
+def wait_until_ready(address: str, process: subprocess.Popen[bytes]) -> str:
+    """Wait until the service is ready, and return its address.
+
+    Raises:
+        RuntimeError: the service ended, or was not ready within a minute.
+    """
     for _ in range(300):
         if process.poll() is not None:
             break
@@ -72,20 +77,42 @@ def wait_until_ready(address: str, process: subprocess.Popen) -> str:
 
 
 def post(url: str, body: bytes, kind: str, accept: str) -> bytes:
-    """The answer's body."""
+    """Send a request, and return the answer's body.
+
+    Args:
+        url: Address of the operation.
+        body: The file.
+        kind: Media type of the file.
+        accept: Media type of the answer.
+    """
     request = urllib.request.Request(url, body, {"Content-Type": kind, "Accept": accept})
     with urllib.request.urlopen(request) as answer:
         return answer.read()
 
 
 def milliseconds(url: str, body: bytes, kind: str) -> float:
-    """Model time per slice, the median of a few requests."""
+    """Return the model's time per slice in milliseconds, the median of a few requests.
+
+    Args:
+        url: Address of the operation.
+        body: The file.
+        kind: Media type of the file.
+    """
     figures = (json.loads(post(url, body, kind, "application/json")) for _ in range(REPEATS))
     return median(f["milliseconds_per_slice"] for f in figures)
 
 
-def truncated(source: Path, target: Path, factor: int) -> np.ndarray:
-    """Write a DICOM object with a factor less resolution, by truncating k-space; returns the image as written."""
+def truncate(source: Path, target: Path, factor: int) -> np.ndarray:
+    """Write a DICOM object of lower resolution by truncating its k-space.
+
+    Args:
+        source: The DICOM object.
+        target: File for the result.
+        factor: Factor of the loss of resolution.
+
+    Returns:
+        The image as written.
+    """
     image = dicom.read([source])[0].images.pixels
     image = image[:, : image.shape[1] // factor * factor, : image.shape[2] // factor * factor]
     coarse = downsample(torch.from_numpy(image), factor)[0].round().clamp(0, 4095).numpy().astype(np.uint16)
@@ -118,12 +145,12 @@ def pictures(name: str, panels: dict[str, np.ndarray]) -> None:
 
 
 def in_order(answers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Student, then teacher: from least to most to look at."""
+    """Return the student's image, then the teacher's."""
     return {role: answers[role] for role in ("student", "teacher")}
 
 
 def reconstruction(address: str, table: Table) -> None:
-    """K-space of the slice, one line in four, to images by both roles."""
+    """Reconstruct the slice from one k-space line in four by both roles."""
     source, file = OUT / "abdomen.dcm", OUT / "abdomen_r4.h5"
     subprocess.run([KDMRI, "undersample", source, "-o", file, "--acceleration", "4"], check=True)
     truth = dicom.read([source])[0].images.pixels
@@ -142,10 +169,10 @@ def reconstruction(address: str, table: Table) -> None:
 
 
 def super_resolution(address: str, table: Table) -> None:
-    """The slice at half the resolution it was measured with, made finer again by both roles."""
+    """Super-resolve the slice by both roles from half the resolution that it was measured with."""
     measured, coarse = OUT / "abdomen_measured.dcm", OUT / "abdomen_half.dcm"
-    truth = truncated(OUT / "abdomen.dcm", measured, 2)
-    truncated(measured, coarse, 2)
+    truth = truncate(OUT / "abdomen.dcm", measured, 2)
+    truncate(measured, coarse, 2)
     plain = upsample(torch.from_numpy(dicom.read([coarse])[0].images.pixels), 2).numpy()
     table.add_row("super-resolve 2x", "sinc", *quality(truth, plain), "", "")
     answers, times = {}, {}
@@ -161,19 +188,22 @@ def super_resolution(address: str, table: Table) -> None:
 
 
 def quality(truth: np.ndarray, pixels: np.ndarray) -> tuple[str, str]:
-    """PSNR and SSIM against the slice that the input was made from."""
+    """Format PSNR and SSIM against the slice that the input was made from."""
     return f"{metrics.psnr(truth, pixels):.2f} dB", f"{metrics.ssim(truth, pixels):.4f}"
 
 
 def timing(times: dict[str, float], role: str) -> tuple[str, str]:
-    """Milliseconds, and the student's speed-up over the teacher timed before it."""
+    """Format milliseconds, and the student's speed-up over the teacher, which is timed first."""
     return f"{times[role]:.1f}", f"{times['teacher'] / times[role]:.2f}" if role == "student" else ""
 
 
 def main() -> None:
     """Run the demonstration."""
     OUT.mkdir(exist_ok=True)
-    (OUT / "abdomen.dcm").write_bytes(Path(get_testdata_file("examples_overlay.dcm")).read_bytes())
+    source = get_testdata_file("examples_overlay.dcm")
+    if not isinstance(source, str):
+        raise FileNotFoundError("expected examples_overlay.dcm in pydicom's package, found none")
+    (OUT / "abdomen.dcm").write_bytes(Path(source).read_bytes())
     table = Table(
         "task",
         "role",

@@ -30,7 +30,6 @@ PARTICIPLES = {
     "kdmri/physics": 4,
     "service/observability": 2,
     "service/transports": 1,
-    "tools/site": 4,
 }
 """Functions named by a participle that a package may still have where that is more than its share."""
 CLAUSES = {
@@ -42,7 +41,6 @@ CLAUSES = {
     "kdmri/quality": 1,
     "kdmri/runtime": 8,
     "service/engine": 1,
-    "tools/benchmarks": 1,
 }
 """Docstrings that begin with a clause, likewise."""
 

@@ -86,7 +86,7 @@ def read(path: Path) -> dict[str, object]:
     elif path.suffix == ".dcm":
         found = {"pixels": pydicom.dcmread(path).pixel_array}
     elif path.suffix == ".gz":
-        found = {"pixels": np.asarray(nibabel.load(path).dataobj)}
+        found = {"pixels": np.asarray(nibabel.Nifti1Image.from_filename(path).dataobj)}
     else:
         found = {"pixels": np.asarray(Image.open(path))}
     return {name: summary_of_array(array) for name, array in found.items()}

@@ -20,6 +20,7 @@ from numpy import ndarray
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from kdmri.data.kspace import KSpace
 from kdmri.formats.kspace import fastmri
@@ -123,7 +124,7 @@ def kspace(coils: int, slices: int = 1) -> bytes:
 def copy_of(content: bytes) -> bytes:
     """Return another instance of the same series."""
     dataset = pydicom.dcmread(io.BytesIO(content))
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{dataset.SOPInstanceUID}.2"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"{dataset.SOPInstanceUID}.2")
     buffer = io.BytesIO()
     dataset.save_as(buffer)
     return buffer.getvalue()

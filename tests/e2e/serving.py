@@ -39,7 +39,7 @@ def serving(folder: Path, *flags: str, **environment: str) -> Iterator[Service]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [KDMRI, "serve", "--port", str(port), *flags]
+    command: list[str | Path] = [KDMRI, "serve", "--port", str(port), *flags]
     with log.open("wb") as sink:
         process = subprocess.Popen(
             command, stdout=sink, stderr=subprocess.STDOUT, env={**os.environ, **environment}, start_new_session=True

@@ -10,7 +10,7 @@ import json
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,7 +26,7 @@ from kdmri_training.evaluation import raw
 
 from kdmri.benchmark import CPU, Spread, in_turns, ratios
 from kdmri.bundles.location import models_folder
-from kdmri.bundles.manifest import ROLES
+from kdmri.bundles.manifest import ROLES, Role
 from kdmri.bundles.store import Bundle, choose, load_all
 from kdmri.data.kspace import KSpace
 from kdmri.phantoms import benchmark_scan
@@ -143,7 +143,7 @@ def main(plan: Plan, threads: int, output: Path) -> None:
     page.write(output, json.loads((output / "performance" / "performance.json").read_text()))
 
 
-def _compare_engines(size: Size, bundles: dict[str, Bundle], threads: int) -> dict[str, Any]:
+def _compare_engines(size: Size, bundles: Mapping[Role, Bundle], threads: int) -> dict[str, Any]:
     """Time one input on every engine, in turns.
 
     Args:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -62,14 +63,14 @@ def methods() -> dict[str, Method]:
         "the fit without a guide": each(sparse_fit),
         "student": lambda kspace: student.reconstruct(kspace).pixels,
         "teacher": lambda kspace: models["teacher"].reconstruct(kspace).pixels,
-        **{f"BART's wavelets, {r}": lambda kspace, r=r: bart(kspace, r) for r in REGULARISATIONS},
-        **{
-            f"student, {coils} virtual coils": lambda kspace, coils=coils: (
-                student.reconstruct(kspace, coils=coils).pixels
-            )
-            for coils in COILS
-        },
+        **{f"BART's wavelets, {r}": partial(bart, regularisation=r) for r in REGULARISATIONS},
+        **{f"student, {coils} virtual coils": with_virtual_coils(student, coils) for coils in COILS},
     }
+
+
+def with_virtual_coils(reconstructor: Reconstructor, coils: int) -> Method:
+    """Return the method that compresses a scan to a number of virtual coils first."""
+    return lambda kspace: reconstructor.reconstruct(kspace, coils=coils).pixels
 
 
 def each(image: Callable[[Acquisition], Tensor]) -> Method:
@@ -134,7 +135,7 @@ def _made_row(folder: Path, width: str, noise: str) -> list[str]:
 
 
 def bounds() -> None:
-    """What the noise of the full scan leaves to be had in `made`: all of it goes with that noise.
+    """Tabulate the largest gain that the full scan's noise allows in `made`, which all depends on that noise.
 
     Beyond what is known of object and coils there is the noise of the lines that were measured, which the full scan
     shares, but nothing tells that of the others. Least squares know the coils exactly, but not the object.
@@ -178,7 +179,7 @@ def generate_scan(folder: Path, factor: int, width: str, noise: str, *options: s
     target = folder / f"{factor}_{width}_{noise}{''.join(options)}.h5"
     if not target.exists():
         size = ["-m", "256", "-c", "8", "-a", str(factor), "-w", width, "-n", noise]
-        command = ["ismrmrd_generate_cartesian_shepp_logan", *size, *options, "-o", target]
+        command: list[str | Path] = ["ismrmrd_generate_cartesian_shepp_logan", *size, *options, "-o", target]
         subprocess.run(command, check=True, capture_output=True)
     return target
 
@@ -246,6 +247,8 @@ def grappa(scan: KSpace, rows: int = 5, lines: int = 4) -> np.ndarray:
         rows: Neighbours along the readout.
         lines: Neighbouring measured lines.
     """
+    if scan.calibration is None:
+        raise ValueError("expected k-space with calibration lines, got none")
     calibration = scan.calibration.samples[0][..., np.flatnonzero(scan.calibration.mask[0, 0])]
     offsets = np.arange(lines) * 2 - lines + 1
     patches, targets = [], []

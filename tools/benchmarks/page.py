@@ -27,7 +27,7 @@ def write(docs: Path, found: Found) -> None:
     text = page.read_text() if page.exists() else f"# Speed\n\n{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    parts = [_machine(found), _asked(found), _times(found), _peak(found), _profile(found), _http(found)]
+    parts = [_machine(found), _targets(found), _times(found), _peak(found), _profile(found), _http(found)]
     page.write_text(f"{before}{BEGIN}\n" + "\n".join(parts) + f"\n{END}{after}")
 
 
@@ -50,7 +50,7 @@ def _machine(found: Found) -> str:
     )
 
 
-def _asked(found: Found) -> str:
+def _targets(found: Found) -> str:
     """Format the targets, one row each, with what was measured."""
     backend, shown = found["backend"]["backend"], found["cases"][found["shown"]]
     faster = shown["student times faster"][backend]

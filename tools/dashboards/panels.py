@@ -24,6 +24,7 @@ CHOSEN = 'operation=~"$operation", role=~"$role"'
 RED = model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": "red"})
 DASHED = model.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 6]})
 DOTTED = model.DynamicConfigValue("custom.lineStyle", {"fill": "dot", "dash": [2, 6]})
+Panel = stat.Panel | timeseries.Panel | bargauge.Panel | table.Panel
 RECENT, WHOLE = "$__rate_interval", "$__range"
 
 
@@ -62,7 +63,10 @@ def alarm(alert: str) -> float:
     """Return the value at which an alert fires, for panels that draw it."""
     groups = yaml.safe_load(RULES.read_text())["groups"]
     (expr,) = {rule["expr"] for group in groups for rule in group["rules"] if rule.get("alert") == alert}
-    return float(re.search(r"[<>] (\S+)\s*$", expr)[1])
+    limit = re.search(r"[<>] (\S+)\s*$", expr)
+    if limit is None:
+        raise ValueError(f"expected the rule {alert} to end in a comparison with a number, got {expr}")
+    return float(limit[1])
 
 
 def limits(*steps: tuple[float | None, str]) -> build.ThresholdsConfig:
@@ -237,7 +241,7 @@ def choice(label: str, values: str) -> build.QueryVariable:
     )
 
 
-def page(uid: str, title: str, description: str, panels: Iterable[build.Panel]) -> model.Dashboard:
+def page(uid: str, title: str, description: str, panels: Iterable[Panel]) -> model.Dashboard:
     """Return a dashboard whose panels are laid out from left to right and numbered in reading order.
 
     Args:

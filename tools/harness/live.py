@@ -101,7 +101,7 @@ def service(folder: Path, **settings: object) -> Iterator[str]:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     environment = {f"KDMRI_{name.upper()}": str(value) for name, value in settings.items()}
-    command = [KDMRI, "serve", "--port", str(port)]
+    command: list[str | Path] = [KDMRI, "serve", "--port", str(port)]
     with process(command, ready=lambda: answers(f"{address}/readyz"), log=folder / "service.log", settings=environment):
         yield address
 

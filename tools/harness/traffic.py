@@ -46,7 +46,10 @@ def kspace_file(images: Images, acceleration: float, seed: int = 0) -> bytes:
 @cache
 def small_dicom() -> bytes:
     """Return a 64 x 64 MR slice that pydicom's package carries."""
-    return Path(get_testdata_file("MR_small.dcm")).read_bytes()
+    file = get_testdata_file("MR_small.dcm")
+    if not isinstance(file, str):
+        raise FileNotFoundError("expected MR_small.dcm in pydicom's package, found none")
+    return Path(file).read_bytes()
 
 
 @cache

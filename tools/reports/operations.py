@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,14 +19,10 @@ import httpx2
 from kdmri import benchmark
 from kdmri.bundles.location import models_folder
 from tools.dashboards import queries
-from tools.harness import (
-    live,
-    traffic,
-)
-from tools.reports import (
-    page,
-    pictures,
-)
+from tools.harness import live, traffic
+from tools.reports import page, pictures
+from tools.reports.page import Phase
+from tools.reports.series import Run
 
 SCRAPE = 5
 """Seconds between scrapes."""
@@ -35,16 +31,6 @@ LIKE_BENCHMARK = {"reconstruct": 40, "super_resolve": 8}
 """Requests for the speed-up that is held against the benchmark's."""
 BETWEEN = 8
 """Slices of k-space to one DICOM object."""
-
-
-@dataclass(frozen=True)
-class Phase:
-    """Requests of one kind, and the seconds since 1970 between which Prometheus saw them and no others."""
-
-    name: str
-    requests: int
-    start: float
-    end: float
 
 
 class Client:
@@ -136,7 +122,7 @@ def crowd(client: Client, data: Path) -> None:
         traffic.send_mixed(client.http)
 
 
-def run_benchmark(threads: int, backend: str) -> list[benchmark.Comparison]:
+def run_benchmark(threads: int, backend: str) -> list[benchmark.SpeedUp]:
     """Run `kdmri bench` with the service's threads and back end."""
     return benchmark.compare(models_folder(), threads=threads, backends=[backend])
 
@@ -165,7 +151,7 @@ def main(data: Path, threads: int | None = None) -> None:
         ]
         like_benchmark = benchmark_phase(client, data)
         crowd(client, data)
-        run = pictures.Run(prometheus, start, client.wait_until_scraped(), SCRAPE)
+        run = Run(prometheus, start, client.wait_until_scraped(), SCRAPE)
         page.PICTURES.mkdir(parents=True, exist_ok=True)
         for dashboard in sorted(queries.DASHBOARDS.glob("*.json")):
             # The bursts go to the teacher, with other inputs than the student gets then: no comparison.

@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import httpx2
 import yaml
@@ -12,7 +13,7 @@ import yaml
 from kdmri.benchmark import SpeedUp
 from tools.dashboards import queries
 from tools.harness.live import RULES
-from tools.reports import pictures
+from tools.reports.series import Run
 
 PAGE = Path(__file__).parents[2] / "docs" / "reports" / "operations.md"
 PICTURES = PAGE.with_suffix("")
@@ -40,14 +41,17 @@ TOLERANCE = 0.2
 """By how much panel and benchmark may differ: a service's requests are not a benchmark's loop."""
 
 
-class Phase(Protocol):
+@dataclass(frozen=True)
+class Phase:
+    """Requests of one kind, and the seconds since 1970 between which Prometheus saw them and no others."""
+
     name: str
     requests: int
     start: float
     end: float
 
 
-def page(run: pictures.Run, shadow: Sequence[Phase], like_benchmark: Phase, benchmark: Sequence[SpeedUp]) -> str:
+def page(run: Run, shadow: Sequence[Phase], like_benchmark: Phase, benchmark: Sequence[SpeedUp]) -> str:
     """Write everything below the heading.
 
     Args:
@@ -78,7 +82,7 @@ teacher with larger inputs than the student gets meanwhile, and its times side b
     return text + "".join(f"\n![{title}](operations/{name}.png)\n" for name, title in PANELS.items())
 
 
-def shadow_figures(run: pictures.Run, phases: Sequence[Phase]) -> str:
+def shadow_figures(run: Run, phases: Sequence[Phase]) -> str:
     """Tabulate the student's fidelity to the teacher, by anatomy and acceleration, and by acceleration."""
     text = f"""## Student against teacher: {sum(phase.requests for phase in phases)} shadow runs of real slices
 
@@ -110,7 +114,7 @@ see the models' cards. Median and worst tenth are read off histogram buckets.
     asked = "\n".join(f"    {expr}" for expr, _ in shadow_queries("W"))
     return (
         text
-        + markdown(("", *columns), table)
+        + markdown_table(("", *columns), table)
         + f"""
 Asked at the end of each part, W being its length:
 
@@ -134,7 +138,7 @@ def shadow_queries(window: str) -> list[tuple[str, int]]:
     return asked
 
 
-def speedups(run: pictures.Run, seen: Phase, benchmark: Sequence[SpeedUp]) -> str:
+def speedups(run: Run, seen: Phase, benchmark: Sequence[SpeedUp]) -> str:
     """Tabulate the panel's speed-up beside the benchmark's.
 
     Args:
@@ -168,7 +172,7 @@ def speedups(run: pictures.Run, seen: Phase, benchmark: Sequence[SpeedUp]) -> st
 median, read off histogram buckets. The code of `kdmri bench` on the same machine afterwards, with the same threads and
 back end: median and quartiles of pairs.
 
-{markdown(columns, rows)}"""
+{markdown_table(columns, rows)}"""
 
 
 COST = """## What shadow runs cost live requests
@@ -209,7 +213,7 @@ def shadow_cost(report: dict[str, Any]) -> str:
         "p95 on / off",
         "shadow runs, dropped",
     )
-    return COST.format(**report) + markdown(columns, rows)
+    return COST.format(**report) + markdown_table(columns, rows)
 
 
 def with_section(text: str, section: str) -> str:
@@ -220,7 +224,7 @@ def with_section(text: str, section: str) -> str:
     return "".join([*parts[:place], section + "\n", *parts[place:]])
 
 
-def rules(run: pictures.Run) -> str:
+def rules(run: Run) -> str:
     """Tabulate what the rules recorded, and the alerts that the run set off."""
     declared = [
         rule
@@ -248,13 +252,13 @@ def rules(run: pictures.Run) -> str:
     ]
     return f"""## Rules
 
-{markdown(("recorded", "at the end of the run"), recorded)}
+{markdown_table(("recorded", "at the end of the run"), recorded)}
 The states are those some minutes after the bursts, the benchmark done: a rate over five minutes remembers them.
 
-{markdown(("alert", "severity", "where", "for", "state"), alerts)}"""
+{markdown_table(("alert", "severity", "where", "for", "state"), alerts)}"""
 
 
-def live_answers(run: pictures.Run) -> str:
+def live_answers(run: Run) -> str:
     """Tabulate every panel's query with its answer."""
     text = """## Every panel's query and its answer at the end of the run
 
@@ -271,7 +275,7 @@ def live_answers(run: pictures.Run) -> str:
             for query in queries.queries()
             if query.dashboard == title
         ]
-        text += markdown(("panel", "query", "answer"), rows)
+        text += markdown_table(("panel", "query", "answer"), rows)
     return text
 
 
@@ -291,7 +295,7 @@ def one_line(expr: str) -> str:
     return " ".join(expr.split())
 
 
-def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Format a table; a bar inside a cell is escaped."""
     lines = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

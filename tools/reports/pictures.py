@@ -99,11 +99,13 @@ def _stat(frame: Frame, panel: dict[str, Any], run: Run) -> None:
     found.sort(key=lambda series: sorted(series[0].items()))
     for number, (labels, value) in enumerate(found):
         passed = [step["color"] for step in _steps(panel) if step["value"] is None or value >= step["value"]]
-        at = {"x": (number + 0.5) / len(found), "ha": "center", "transform": frame.box.transAxes}
+        x, transform = (number + 0.5) / len(found), frame.box.transAxes
         text = format_value(value, defaults["unit"], defaults.get("decimals"))
-        frame.box.text(s=text, y=0.42, size=13, weight="bold", color=COLOURS[passed[-1]], **at)
+        colour = COLOURS[passed[-1]]
+        frame.box.text(x, 0.42, text, size=13, weight="bold", color=colour, ha="center", transform=transform)
         if len(found) > 1:
-            frame.box.text(s=fill_legend(target["legendFormat"], labels), y=0.16, size=8, color=FAINT, **at)
+            legend = fill_legend(target["legendFormat"], labels)
+            frame.box.text(x, 0.16, legend, size=8, color=FAINT, ha="center", transform=transform)
     if not found:
         frame.box.text(0.5, 0.4, "no data", ha="center", size=13, color=FAINT, transform=frame.box.transAxes)
 

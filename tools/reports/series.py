@@ -56,7 +56,7 @@ class Line:
     label: str
     values: np.ndarray
     """One every STEP; NaN where Prometheus has none."""
-    colour: str | tuple[float, ...]
+    colour: str | tuple[float, float, float]
     style: str
 
 
@@ -83,7 +83,7 @@ def apply_overrides(panel: dict[str, Any], found: list[tuple[str, np.ndarray]]) 
         wanted = _overrides_of(panel, label)
         style = STYLES.get(wanted.get("custom.lineStyle", {}).get("fill"), "-")
         colour = wanted.get("color", {"mode": "palette"})
-        drawn: str | tuple[float, ...] = PALETTE[number % len(PALETTE)]
+        drawn: str | tuple[float, float, float] = PALETTE[number % len(PALETTE)]
         if colour["mode"] != "palette":
             name = colour["fixedColor"]
             drawn = COLOURS[name]
@@ -100,10 +100,11 @@ def _overrides_of(panel: dict[str, Any], label: str) -> dict[str, Any]:
     return {change["id"]: change["value"] for one in matching for change in one["properties"]}
 
 
-def _lighter(colour: str, times: int) -> tuple[float, ...]:
+def _lighter(colour: str, times: int) -> tuple[float, float, float]:
     """Return a lighter shade for each further series of one colour."""
     share = 0.6**times
-    return tuple(share * part + (1 - share) * 0.9 for part in to_rgb(colour))
+    red, green, blue = (share * part + (1 - share) * 0.9 for part in to_rgb(colour))
+    return red, green, blue
 
 
 def minutes_of(run: Run) -> np.ndarray:

@@ -33,7 +33,7 @@ def http_page() -> str:
     ]
     rows = [
         (code(f"urn:kdmri:problem:{problem_kind(error)}"), str(status_of(error()).value), _summary(error))
-        for error in sorted(_raised(KdmriError), key=lambda error: (status_of(error()), error.__name__))
+        for error in sorted(_errors_below(KdmriError), key=lambda error: (status_of(error()), error.__name__))
         # No client receives the status of a request that its client abandoned.
         if status_of(error()) != DISCONNECTED
     ]
@@ -69,9 +69,9 @@ def _parameter(parameter: dict[str, Any]) -> tuple[str, ...]:
     return code(parameter["name"]), parameter["in"], allowed_values(schema), default, parameter.get("description", "")
 
 
-def _raised(base: type[KdmriError]) -> set[type[KdmriError]]:
+def _errors_below(base: type[KdmriError]) -> set[type[KdmriError]]:
     """Return the errors below a base class."""
-    return {error for child in base.__subclasses__() for error in (child, *_raised(child))}
+    return {error for child in base.__subclasses__() for error in (child, *_errors_below(child))}
 
 
 def _summary(error: type[Exception]) -> str:

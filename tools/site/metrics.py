@@ -18,7 +18,7 @@ exports the standard metrics of the process and the platform."""
 def metrics_page() -> str:
     """Return the page: one row for each metric, then the buckets of the histograms."""
     families = {family.name: family for family in metrics.REGISTRY.collect() if family.name.startswith("kdmri_")}
-    labels = {metric.describe()[0].name: metric._labelnames for metric in _declared()}
+    labels = {_family(metric).name: metric._labelnames for metric in _declarations()}
     # Metrics that a collector makes on demand carry their labels themselves.
     named = {name: labels.get(name, getattr(family, "_labelnames", ())) for name, family in families.items()}
     rows = [
@@ -26,9 +26,9 @@ def metrics_page() -> str:
         for name, family in sorted(families.items())
     ]
     buckets = {
-        code(metric.describe()[0].name): ", ".join(f"{edge:g}" for edge in _edges(metric))
-        for metric in _declared()
-        if metric.describe()[0].type == "histogram"
+        code(_family(metric).name): ", ".join(f"{edge:g}" for edge in _edges(metric))
+        for metric in _declarations()
+        if _family(metric).type == "histogram"
     }
     return page(
         "Metrics",
@@ -41,8 +41,14 @@ def metrics_page() -> str:
     )
 
 
-def _declared() -> list[MetricWrapperBase]:
+def _declarations() -> list[MetricWrapperBase]:
     return [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
+
+
+def _family(metric: MetricWrapperBase) -> Metric:
+    """Return name, type and documentation of a declaration, which describes one family."""
+    (family,) = metric.describe()
+    return family
 
 
 def _exported_name(family: Metric) -> str:

@@ -52,7 +52,7 @@ def run(cells: NotebookNode, folder: Path) -> None:
                 output.get("data", {}).pop("image/jpeg", None)
 
 
-def printed(cells: NotebookNode) -> list[str]:
+def outputs_of(cells: NotebookNode) -> list[str]:
     """Return what each code cell printed, without those that printed nothing."""
     texts = [
         "".join(output.text for output in cell.outputs if output.output_type == "stream")
@@ -62,7 +62,7 @@ def printed(cells: NotebookNode) -> list[str]:
     return [text.strip() for text in texts if text.strip()]
 
 
-def promised(page: Path) -> list[str]:
+def outputs_in_page(page: Path) -> list[str]:
     """Return what a tutorial's page says that its cells print."""
     return [text.strip() for text in re.findall(r"```text\n(.*?)```", page.read_text(), flags=re.DOTALL)]
 

@@ -27,7 +27,7 @@ def score_table(results: Sequence[Result]) -> str:
         for method, title in TITLES.items()
         if any(r.method == method for r in results)
     ]
-    return markdown([head, *conditions], rows)
+    return markdown_table([head, *conditions], rows)
 
 
 def phase_table(results: Sequence[Result]) -> str:
@@ -45,7 +45,7 @@ def phase_table(results: Sequence[Result]) -> str:
             row += [f"{value:.2f}" for value in (*each, mean(each))]
         rows.append(row)
     heads = [f"{column} {condition}" for condition in conditions for column in (*columns, "mean")]
-    return markdown(["", *heads], rows)
+    return markdown_table(["", *heads], rows)
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
@@ -76,7 +76,7 @@ def gain_table(results: Sequence[Result], gained: Sequence[Gain]) -> str:
         for gain in gained
     ]
     heads = ["", "student", "student + KD", "teacher", "gain (dB)", "95% interval", "over", "SSIM gain", "share"]
-    return markdown(heads, rows)
+    return markdown_table(heads, rows)
 
 
 def method_table(gained: Sequence[Gain]) -> str:
@@ -94,7 +94,7 @@ def method_table(gained: Sequence[Gain]) -> str:
         for method in METHODS
         if any(g.method == method for g in gained)
     ]
-    return markdown(["", *(f"{column} {condition}" for column, condition in places)], rows)
+    return markdown_table(["", *(f"{column} {condition}" for column, condition in places)], rows)
 
 
 def seed_table(results: Sequence[Result]) -> str:
@@ -115,7 +115,7 @@ def seed_table(results: Sequence[Result]) -> str:
     if not rows:
         return ""
     heads = ["", *("" for _ in rows[0][1:])]
-    return "\nKD's mean gain in dB by seed (weights and batches; one teacher):\n\n" + markdown(heads, rows) + "\n"
+    return "\nKD's mean gain in dB by seed (weights and batches; one teacher):\n\n" + markdown_table(heads, rows) + "\n"
 
 
 def _is(result: Result, condition: str, seed: int) -> bool:
@@ -151,7 +151,7 @@ def budget_table(compared: Sequence[tuple[Recipe, Experiment]], runs: Path) -> s
             steps = " + ".join(str(stage["step"]) for stage in stages)
             minutes = sum(stage["seconds"] for stage in stages) / 60
             rows.append([recipe.name, TITLES[trained.method], str(trained.seed), steps, f"{minutes:.1f}"])
-    return markdown(["recipe", "network", "seed", "steps", "minutes"], rows)
+    return markdown_table(["recipe", "network", "seed", "steps", "minutes"], rows)
 
 
 def columns_of(results: Sequence[Result]) -> list[str]:
@@ -159,7 +159,7 @@ def columns_of(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(r.column for r in results))
 
 
-def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Format a Markdown table."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -20,10 +20,10 @@ def write(scores: Sequence[Score], folder: Path) -> None:
         writer = csv.DictWriter(file, fieldnames=list(asdict(unique[0])))
         writer.writeheader()
         writer.writerows(asdict(score) for score in unique)
-    (folder / "scores.md").write_text(markdown(unique))
+    (folder / "scores.md").write_text(markdown_tables(unique))
 
 
-def markdown(scores: Sequence[Score]) -> str:
+def markdown_tables(scores: Sequence[Score]) -> str:
     """Tabulate PSNR and SSIM of each task: mean and deviation over volumes, a row for each condition and anatomy."""
     return "\n".join(_table([s for s in scores if s.task == task]) for task in dict.fromkeys(s.task for s in scores))
 

@@ -26,7 +26,7 @@ def grow(weights: Weights, network: nn.Module) -> Weights:
     grown = dict(network.state_dict())
     wanted = 1 + max(_cascade(name) for name in grown if name.startswith("cascades."))
     for name, value in add_cascades(weights, wanted).items():
-        grown[name] = _widen(value, grown[name]) if value.shape != grown[name].shape else value
+        grown[name] = _place_in_wider(value, grown[name]) if value.shape != grown[name].shape else value
     return grown
 
 
@@ -65,7 +65,7 @@ def drop_convolutions(weights: Weights, convolutions: int) -> Weights:
     return fewer
 
 
-def _widen(old: Tensor, initial: Tensor) -> Tensor:
+def _place_in_wider(old: Tensor, initial: Tensor) -> Tensor:
     """Place weights in the first channels of larger ones; what reads a new channel from an old one gets zeros."""
     wide = initial.clone()
     if old.dim() > 1:
