@@ -145,6 +145,28 @@ def dashboard() -> Dashboard:
                 at_least=(0, 2**30),
             ),
             models(width=24),
+            graph(
+                "Jobs",
+                "Durable jobs that wait, and those that run.",
+                {"{{state}}": 'max by (state) (kdmri_jobs{state=~"queued|running"})'},
+                unit="short",
+                width=8,
+            ),
+            graph(
+                "Backlog of jobs",
+                "Time that one worker needs for all jobs that wait, by the pace of the jobs that ended last, and the "
+                "age of the oldest. More workers are worth their while where these keep rising.",
+                {"backlog": "max(kdmri_backlog_seconds)", "oldest": "max(kdmri_oldest_job_seconds)"},
+                unit="s",
+                width=8,
+            ),
+            graph(
+                "Jobs that ended",
+                "Jobs a second, by how they ended.",
+                {"{{outcome}}": f"sum by (outcome) (rate(kdmri_jobs_ended_total[{RECENT}]))"},
+                unit="suffix: /s",
+                width=8,
+            ),
         ],
     )
 
