@@ -68,9 +68,10 @@ def fetch(
             text = f"queued, {seen['position']} ahead" if seen["state"] == "queued" else seen["stage"] or seen["state"]
             progress.update(bar, description=text, completed=seen["slices_done"], total=seen["slices"])
     write_whole(output, client.fetch(job))
-    for name in ("warning", "notes"):
-        if text := seen.get(name):
-            print_plain(f"{name}: {text}")
+    if seen["warning"]:
+        print_plain(f"warning: {seen['warning']}")
+    if seen["notes"]:
+        print_plain(f"note: {seen['notes']}")
     print_plain(f"{seen['slices_done']} slices -> {output}")
 
 
