@@ -127,7 +127,7 @@ async def running(
     parsers = _start_parsers(settings) if settings.parsers else None
     log.info("ready", models=len(catalogue.bundles), version=kdmri.__version__)
     limits = Limits(unpacked_bytes=settings.max_unpacked_mb * 2**20)
-    engine = Engine(catalogue, scheduler, limits, parsers)
+    engine = Engine(catalogue, scheduler, limits, parsers, settings.predict_above)
     async with _jobs(settings, engine, operations, drain) as desk:
         yield Service(settings, engine, shadow, drain, desk)
     # In the order of a request's way, so that no stage gets work after it has closed.

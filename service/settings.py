@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     shadow_rate: float = Field(0.05, ge=0, le=1)
     """Share of requests that both roles process again when the service is idle, to compare student and teacher. 0 turns
     the comparison off."""
+    predict_above: float = Field(5, ge=0)
+    """Acceleration above which the quality of an answer is predicted unless the request says otherwise. A prediction
+    takes one more run of the model, of at most six slices. 0 predicts the quality of all answers, inf of none."""
     max_upload_mb: int = Field(2048, ge=1)
     """Largest body of a request, in MiB. Larger ones are answered 413."""
     max_unpacked_mb: int = Field(8192, ge=1)

@@ -11,6 +11,9 @@ Role = Literal["teacher", "student"]
 # The student comes first, because it is the default and the first of a pair wherever both answer.
 ROLES: tuple[Role, ...] = ("student", "teacher")
 
+Feature = Literal["constant", "extrapolated_error", "prediction_error", "acceleration", "noise", "several_coils"]
+"""Inputs of the prediction of an answer's error."""
+
 MANIFEST = "manifest.json"
 CONSISTENCY = "data_consistency.pt"
 FORMAT: Literal[2] = 2
@@ -23,6 +26,23 @@ In format 1 the data-consistency module took the samples of every coil; in forma
 def cascade_file(number: int) -> str:
     """Return the name of the ONNX file of cascade `number`, counted from 1."""
     return f"cascade_{number}.onnx"
+
+
+class Calibration(BaseModel):
+    """Linear model, in logarithms, of the relative error of an answer; see quality.prediction."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    coefficients: dict[Feature, float]
+    """Weight of each input."""
+    half_width: float = Field(gt=0)
+    """Half of the interval of the error's natural logarithm."""
+    coverage: float = Field(gt=0, lt=1)
+    """Share of answers that the interval is made to hold."""
+    warn_above: float = Field(gt=0)
+    """Predicted relative error above which an answer gets a warning."""
+    calibrated_on: str
+    """The examples that the coefficients were fitted to."""
 
 
 class Manifest(BaseModel):
@@ -60,6 +80,8 @@ class Manifest(BaseModel):
 
     Empty for a teacher, and for bundles that are older than this field.
     """
+    predicted_quality: Calibration | None = None
+    """How an answer's error is predicted; None for models whose quality cannot be predicted."""
     test_set: str
     training: dict[str, Any]
     """Recipe, seed, steps and seconds of each stage, data and licences."""

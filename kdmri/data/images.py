@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float32
 from numpy import ndarray
 
+from kdmri.data.evidence import Evidence
 from kdmri.data.geometry import Geometry
 
 
@@ -18,3 +19,5 @@ class Images:
     """Position in the patient, where the input states it."""
     residual: float | None = None
     """|A x - y| / |y| of a reconstruction: the share of the measurement that the images do not explain."""
+    evidence: Evidence | None = None
+    """How well samples were predicted that were withheld from a reconstruction, where some were."""

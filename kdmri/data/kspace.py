@@ -66,6 +66,9 @@ class KSpace:
     """Patient data and protocol that the file states. Call `without_patient` before a scan leaves its request."""
     notes: tuple[str, ...] = ()
     """Choices and omissions made while reading, as sentences without patient data."""
+    withheld: "KSpace | None" = None
+    """Samples of the same slices and coils that reconstruction must not see, and is judged by; see
+    quality.cross_validation."""
 
     def select(self, slices: slice) -> "KSpace":
         """Return a range of the slices; arrays are views."""
@@ -76,6 +79,7 @@ class KSpace:
             mask=self.mask if len(self.mask) == 1 else self.mask[slices],
             geometry=self.geometry and self.geometry.select(slices),
             calibration=self.calibration and self.calibration.select(slices),
+            withheld=self.withheld and self.withheld.select(slices),
         )
 
     def without_patient(self) -> "KSpace":
@@ -99,8 +103,28 @@ class KSpace:
 def concatenate(parts: Sequence[KSpace]) -> KSpace:
     """Stack the slices of scans of one shape, each with its own mask.
 
-    The result has neither geometry nor patient data: the parts may be of different patients.
+    Samples are withheld from the result if they are from all parts, or from some. The result has neither geometry nor
+    patient data nor calibration: the parts may be of different patients.
     """
+    withheld = None
+    if any(part.withheld for part in parts):
+        withheld = concatenate([part.withheld or _without_samples(part) for part in parts])
+    samples = np.concatenate([part.samples for part in parts])
+    return KSpace(
+        samples, np.concatenate([_full_mask(part) for part in parts]), parts[0].image_shape, withheld=withheld
+    )
+
+
+def stack(slices: Sequence[KSpace]) -> KSpace:
+    """Stack slices of one scan, without its geometry, with its calibration if it has one."""
+    calibrations = [part.calibration for part in slices if part.calibration]
+    return replace(concatenate(slices), calibration=concatenate(calibrations) if calibrations else None)
+
+
+def _full_mask(part: KSpace) -> Bool[ndarray, "slice row column"]:
     # A part may have one mask for all of its slices, which the next part does not share.
-    masks = [np.broadcast_to(part.mask, (len(part.samples), *part.mask.shape[1:])) for part in parts]
-    return KSpace(np.concatenate([part.samples for part in parts]), np.concatenate(masks), parts[0].image_shape)
+    return np.broadcast_to(part.mask, (len(part.samples), *part.mask.shape[1:]))
+
+
+def _without_samples(part: KSpace) -> KSpace:
+    return replace(part, samples=np.zeros_like(part.samples), mask=np.zeros_like(part.mask))

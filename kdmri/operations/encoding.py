@@ -19,6 +19,7 @@ from kdmri.errors import NotAcceptable
 from kdmri.operations.media_types import DICOM, RELATED, ZIP
 from kdmri.quality import no_reference
 from kdmri.quality.no_reference import Quality
+from kdmri.quality.prediction import Prediction
 
 Pixels = Float32[ndarray, "slice row column"]
 
@@ -38,7 +39,7 @@ def figures(manifest: Manifest, images: Images, quality: Quality) -> dict[str, J
         Values that JSON and HDF5 attributes can hold.
     """
     # Four digits: the noise estimate itself is good to two or three.
-    measured = {name: float(f"{value:.4g}") for name, value in vars(quality).items() if value is not None}
+    measured = {name: float(f"{value:.4g}") for name, value in vars(quality).items() if isinstance(value, float | int)}
     distances = no_reference.distances(quality, manifest)
     warnings = no_reference.warnings(quality, manifest)
     return {
@@ -47,7 +48,18 @@ def figures(manifest: Manifest, images: Images, quality: Quality) -> dict[str, J
         "shape": list(images.pixels.shape),
         **measured,
         "distance_octaves": {name: round(octaves, 3) for name, octaves in distances.items()},
+        **(predicted_figures(quality.prediction) if quality.prediction else {}),
         **({"warning": "; ".join(warnings)} if warnings else {}),
+    }
+
+
+def predicted_figures(prediction: Prediction) -> dict[str, JsonValue]:
+    """Return the predicted error and PSNR with its interval."""
+    return {
+        "predicted_error": float(f"{prediction.error:.3g}"),
+        "predicted_psnr_db": round(prediction.psnr, 2),
+        "predicted_psnr_interval_db": [round(bound, 2) for bound in prediction.psnr_interval],
+        "predicted_psnr_coverage": prediction.coverage,
     }
 
 

@@ -9,14 +9,15 @@ one module with an Operation, an Input and a Job, and a network.
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydicom import Dataset
 
-from kdmri.bundles.manifest import Manifest, Task
+from kdmri.bundles.manifest import Calibration, Manifest, Task
+from kdmri.data.evidence import Evidence
 from kdmri.data.images import Images
 from kdmri.errors import NotAcceptable
 from kdmri.formats import nifti, png
@@ -25,9 +26,13 @@ from kdmri.operations import encoding
 from kdmri.operations.media_types import BINARY, DICOM_TYPES, HDF5, JSON, NIFTI, PNG, SIDE_BY_SIDE
 from kdmri.operations.packing import Record
 from kdmri.quality.no_reference import Quality
+from kdmri.quality.prediction import Prediction
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, measure_nothing
 
+PREDICT_ABOVE = 5.0
+"""Acceleration above which the quality of an answer is predicted unless the request says otherwise. Below it, answers
+are good enough for their users to prefer speed (docs/reports/predicted-quality.md)."""
 BOTH = "both"
 """The role of a request that is answered by the student and by the teacher."""
 
@@ -55,6 +60,8 @@ class Result:
     manifest: Manifest
     images: Images
     quality: Quality
+    notes: tuple[str, ...] = ()
+    """What was left out of the answer, in sentences without patient data."""
 
 
 class Job(ABC):
@@ -79,6 +86,33 @@ class Job(ABC):
     def compares_models(self) -> bool:
         """True if the answers of two models to this job can differ."""
         return True
+
+    @property
+    def requires_prediction(self) -> bool:
+        """True if the request asks for a prediction of the quality of its answer."""
+        return False
+
+    def without_withheld(self, above: float) -> Self | None:
+        """Return the job that reconstructs less than was measured, to see how well the rest is predicted.
+
+        Args:
+            above: Acceleration above which quality is predicted unless the request says otherwise.
+
+        Returns:
+            The job, whose images have evidence; None if the quality of this job's answer is not to be predicted, or
+            cannot be.
+        """
+        return None
+
+    def predict(self, images: Images, evidence: Evidence, calibration: Calibration) -> Prediction | None:
+        """Predict the quality of an answer; None for tasks that have no prediction.
+
+        Args:
+            images: The images that `run` made of this job.
+            evidence: Of the images that the job of `without_withheld` made.
+            calibration: From the manifest of the model.
+        """
+        return None
 
     @abstractmethod
     def part(self, slices: slice) -> Self:
@@ -281,5 +315,26 @@ def run(source: Input, model: Model, stage: Stage = measure_nothing) -> list[Res
     results = []
     for job in source.jobs:
         images = job.run(model, stage)
-        results.append(Result(model.manifest, images, job.assess(images)))
+        result = Result(model.manifest, images, job.assess(images))
+        reduced = model.manifest.predicted_quality and job.without_withheld(PREDICT_ABOVE)
+        evidence = reduced.run(model).evidence if reduced else None
+        results.append(with_prediction(result, job, evidence))
     return results
+
+
+def with_prediction(result: Result, job: Job, evidence: Evidence | None) -> Result:
+    """Add the predicted quality to a result, or a note if the request asks for it and there is none.
+
+    Args:
+        result: The result of the job.
+        job: The job.
+        evidence: Of the run without withheld samples, if there was one.
+    """
+    calibration = result.manifest.predicted_quality
+    prediction = job.predict(result.images, evidence, calibration) if evidence and calibration else None
+    if prediction:
+        return replace(result, quality=replace(result.quality, prediction=prediction))
+    if not job.requires_prediction:
+        return result
+    reason = "too few samples are missing or outside the centre" if calibration else "the model has no calibration"
+    return replace(result, notes=(*result.notes, f"{result.manifest.reference}: no predicted quality, {reason}"))

@@ -4,13 +4,14 @@ import math
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
 from pydicom import Dataset
 
-from kdmri.bundles.manifest import Manifest, Task
+from kdmri.bundles.manifest import Calibration, Manifest, Task
+from kdmri.data.evidence import Evidence
 from kdmri.data.images import Images
 from kdmri.data.kspace import KSpace, Scan
 from kdmri.errors import InvalidRequest, UnreadableInput
@@ -20,12 +21,15 @@ from kdmri.formats.kspace.plausibility import implausible_sizes
 from kdmri.operations.media_types import BINARY, DICOM, HDF5, JSON, NIFTI, PNG, ZIP
 from kdmri.operations.operation import Input, Job, Limits, Operation, Result, SourceFile
 from kdmri.operations.packing import Record
-from kdmri.quality import no_reference
+from kdmri.quality import cross_validation, no_reference, prediction
 from kdmri.quality.no_reference import Quality
+from kdmri.quality.prediction import Prediction
 from kdmri.runtime import Reconstructor, batch_key, zero_filled
 from kdmri.runtime.model import Model
 from kdmri.runtime.stages import Stage, measure_nothing
 
+Predict = Literal["auto", "true", "false"]
+"""Whether the quality of an answer is predicted, which takes one more run."""
 BYTES_PER_SAMPLE = 8
 """A complex64 sample of one coil."""
 
@@ -36,6 +40,21 @@ class ReconstructionJob(Job):
 
     kspace: Scan
     coils: int | None = None
+    prediction: Predict = "auto"
+
+    @property
+    def requires_prediction(self) -> bool:
+        return self.prediction == "true"
+
+    def without_withheld(self, above: float) -> Self | None:
+        if self.prediction == "false" or (self.prediction == "auto" and self.kspace.acceleration <= above):
+            return None
+        kept = cross_validation.withhold(self.kspace)
+        return kept and replace(self, kspace=kept)
+
+    def predict(self, images: Images, evidence: Evidence, calibration: Calibration) -> Prediction:
+        acceleration, coils = self.kspace.acceleration, self.kspace.shape[1]
+        return prediction.predict(evidence, images, calibration, acceleration=acceleration, coils=coils)
 
     @property
     def batch_key(self) -> Hashable | None:
@@ -78,10 +97,11 @@ class ReconstructionInput(Input):
 
     scan: Scan
     coils: int | None = None
+    prediction: Predict = "auto"
 
     @property
     def jobs(self) -> Sequence[Job]:
-        return (ReconstructionJob(self.scan, self.coils),)
+        return (ReconstructionJob(self.scan, self.coils, self.prediction),)
 
     @property
     def media_types(self) -> tuple[str, ...]:
@@ -122,6 +142,9 @@ class Reconstruct(Operation):
     phase: int = Field(0, ge=0, description="which cardiac phase of an ISMRMRD file, from 0")
     set_number: int = Field(0, ge=0, alias="set", description="which set of an ISMRMRD file, from 0")
     coils: int | None = Field(None, ge=1, description="virtual coils; by default what keeps the signal")
+    predict: Predict = Field(
+        "auto", description="predict the quality of the answer; auto: above 5x, as the service is set"
+    )
 
     @contextmanager
     def parse(self, files: Sequence[SourceFile], limits: Limits = Limits()) -> Iterator[Input]:
@@ -135,12 +158,13 @@ class Reconstruct(Operation):
             set_number=self.set_number,
             max_bytes=limits.unpacked_bytes,
         ) as scan:
-            yield ReconstructionInput(scan, self.coils)
+            yield ReconstructionInput(scan, self.coils, self.predict)
 
     def from_records(self, records: Sequence[Record]) -> Input:
         if len(records) != 1 or not isinstance(records[0], KSpace):
             raise UnreadableInput("expected one scan, got something else from its reader")
-        return ReconstructionInput(records[0], self.coils)
+        # Nothing is withheld yet: samples under this name could only come from a reader that a file took over.
+        return ReconstructionInput(replace(records[0], withheld=None), self.coils, self.predict)
 
     @classmethod
     def example(cls, manifest: Manifest) -> Job:

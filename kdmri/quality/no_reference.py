@@ -17,6 +17,7 @@ from kdmri.physics.fourier import fft2c
 from kdmri.physics.noise import noise_deviation
 from kdmri.physics.resampling import downsample
 from kdmri.physics.scaling import divide, intensity_scale, power_of_two
+from kdmri.quality.prediction import Prediction
 
 FAR = 8.0
 """Largest distance from the training data that is told apart, in octaves."""
@@ -43,6 +44,8 @@ class Quality:
     acceleration: float | None = None
     columns: int | None = None
     """Size of the phase-encode axis; None with `acceleration` where images, not k-space, were given."""
+    prediction: Prediction | None = None
+    """Predicted error against the truth, where samples were withheld to find out."""
 
 
 def of_reconstruction(images: Images, kspace: Scan) -> Quality:
@@ -143,6 +146,8 @@ def warnings(quality: Quality, manifest: Manifest) -> list[str]:
         easier = name == "acceleration" and value < low
         if octaves > TOLERANCE and not easier:
             texts.append(f"{name} {value:.3g} is outside the trained range {low:g} to {high:g}")
+    if quality.prediction and (sentence := quality.prediction.warning):
+        texts.append(sentence)
     limit = float(manifest.trained_on.get("residual", RESIDUAL))
     if quality.residual > limit:
         texts.append(f"{quality.residual:.0%} of what was measured is not in the answer, usual is at most {limit:.0%}")

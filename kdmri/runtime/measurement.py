@@ -4,7 +4,7 @@ Readout oversampling is removed, units are removed, coils are compressed and the
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -45,6 +45,8 @@ class Measurement:
     """Samples of virtual coils, divided by `unit`."""
     unit: Float[Tensor, "slice 1 1"]
     """Factor from the units of the acquisition to those of the input; 0 for a slice without any signal."""
+    withheld: Acquisition | None = None
+    """Samples that the reconstruction must not see, of the same virtual coils in the same units."""
 
 
 def measurements(
@@ -88,11 +90,26 @@ def _prepare(part: KSpace, device: torch.device, coils: int | None) -> Measureme
     # On the host, where NaN and infinity are noticed without waiting for a device.
     samples, unit = _without_units(part.samples)
     samples = samples.to(device)
-    mask = torch.from_numpy(part.mask.astype(np.float32)).unsqueeze(1)
+    apart = divide(torch.from_numpy(part.withheld.samples), unit).to(device) if part.withheld else None
     maps = torch.ones_like(samples)
     if samples.shape[1] > 1:
-        samples, maps = _virtual_coils(part, samples, coils)
-    return Measurement(Acquisition(samples, mask, maps), unit[:, None, None].to(device))
+        matrices, samples, maps = _virtual_coils(part, samples, coils)
+        apart = None if apart is None else _compress_each(apart, matrices)
+    withheld = None
+    if part.withheld and apart is not None:
+        withheld = Acquisition(apart, _float_mask(part.withheld), maps)
+    return Measurement(Acquisition(samples, _float_mask(part), maps), unit[:, None, None].to(device), withheld)
+
+
+def _float_mask(part: KSpace) -> Float[Tensor, "slice 1 row column"]:
+    return torch.from_numpy(part.mask.astype(np.float32)).unsqueeze(1)
+
+
+def _compress_each(
+    samples: Complex[Tensor, "slice coil row column"], matrices: Sequence[Complex[Tensor, "virtual coil"]]
+) -> Complex[Tensor, "slice virtual row column"]:
+    """Compress the coils of every slice by a matrix of its own."""
+    return torch.cat([compress(scan[None], matrix) for scan, matrix in zip(samples, matrices, strict=True)])
 
 
 def _without_units(
@@ -146,12 +163,17 @@ def remove_oversampling(kspace: KSpace) -> KSpace:
     # Slice by slice: transforms of all at once would need the memory of the batch several times more.
     samples = np.stack([crop_readout(torch.from_numpy(coils), wanted).numpy() for coils in kspace.samples])
     calibration = kspace.calibration and remove_oversampling(kspace.calibration)
-    return replace(kspace, samples=samples, mask=kspace.mask[:, :wanted], calibration=calibration)
+    withheld = kspace.withheld and remove_oversampling(kspace.withheld)
+    return replace(kspace, samples=samples, mask=kspace.mask[:, :wanted], calibration=calibration, withheld=withheld)
 
 
 def _virtual_coils(
     part: KSpace, samples: Complex[Tensor, "slice coil row column"], coils: int | None
-) -> tuple[Complex[Tensor, "slice virtual row column"], Complex[Tensor, "slice virtual row column"]]:
+) -> tuple[
+    list[Complex[Tensor, "virtual coil"]],
+    Complex[Tensor, "slice virtual row column"],
+    Complex[Tensor, "slice virtual row column"],
+]:
     """Compress the coils of every slice, and estimate the sensitivities of the virtual ones.
 
     Args:
@@ -160,7 +182,7 @@ def _virtual_coils(
         coils: number of virtual coils, or None to keep the calibration's energy.
 
     Returns:
-        Samples of virtual coils and their sensitivities.
+        The matrix that compressed each slice, samples of virtual coils and their sensitivities.
     """
     source = part.calibration or part
     calibration = samples if source is part else _without_units(source.samples)[0].to(samples.device)
@@ -175,17 +197,18 @@ def _virtual_coils(
     count = coils or max(len(compression_matrix(block)) for block in blocks)
     if part.calibration and not coils:
         count = max(count, math.ceil(COILS_PER_FOLD * part.acceleration))
-    compressed, maps = [], []
+    matrices, compressed, maps = [], [], []
     for index, (block, region, pattern) in enumerate(zip(blocks, regions, patterns, strict=True)):
         matrix = compression_matrix(block, coils=count)
         estimate = estimate_sensitivities(compress(calibration[index : index + 1], matrix), region)
         # A calibration scan may keep readout oversampling that has been removed from the image's samples.
         estimate = centre_crop(estimate, (samples.shape[-2], samples.shape[-1]))
+        matrices.append(matrix)
         compressed.append(compress(samples[index : index + 1], matrix))
         if part.calibration is None and min(extent.stop - extent.start for extent in region) < FEW_LINES:
             estimate = _recalibrate(compressed[-1], torch.tensor(pattern), estimate)
         maps.append(estimate)
-    return torch.cat(compressed), torch.cat(maps)
+    return matrices, torch.cat(compressed), torch.cat(maps)
 
 
 def _recalibrate(

@@ -1,17 +1,20 @@
 """Reconstruction of k-space: cascades of a denoiser and data consistency, and a sparse fit for several coils."""
 
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import fields
 
 import numpy as np
 import torch
 from jaxtyping import Complex, Float32, Float64
 from torch import Tensor
 
+from kdmri.data.evidence import Evidence
 from kdmri.data.images import Images
 from kdmri.data.kspace import Scan, concatenate
 from kdmri.physics.acquisition import Acquisition, power
 from kdmri.physics.fourier import centre_crop
 from kdmri.physics.sparse_fit import refine_multicoil
+from kdmri.quality import cross_validation
 from kdmri.runtime.bands import denoise_in_bands
 from kdmri.runtime.measurement import Measurement, measurements, require_finite
 from kdmri.runtime.memory import rows_per_band
@@ -37,8 +40,8 @@ class Reconstructor:
             UnsupportedInput: several coils have no fully sampled centre, or a sample or the image is not finite.
             ExceedsMemory: the request needs more memory than the device has.
         """
-        pixels, powers = self._magnitudes(kspace, coils, stage)
-        return Images(pixels, kspace.geometry, _residual(powers))
+        pixels, powers, energies = self._magnitudes(kspace, coils, stage)
+        return Images(pixels, kspace.geometry, _residual(powers), _evidence(energies))
 
     def reconstruct_each(self, scans: Sequence[Scan], *, stage: Stage = measure_nothing) -> list[Images]:
         """Reconstruct scans of equal `batch_key` in one pass; each result is what `reconstruct` returns for its scan.
@@ -52,10 +55,12 @@ class Reconstructor:
         """
         with stage("parse"):
             slices = concatenate([scan.select(slice(0, 1)) for scan in scans])
-        pixels, powers = self._magnitudes(slices, None, stage)
-        # Each scan gets back its slice as a stack of one.
-        results = zip(scans, pixels[:, None], powers[:, None], strict=True)
-        return [Images(image, scan.geometry, _residual(power)) for scan, image, power in results]
+        pixels, powers, energies = self._magnitudes(slices, None, stage)
+        results = zip(scans, pixels[:, None], powers[:, None], energies[:, None], strict=True)
+        # A batch may hold scans with samples withheld beside scans without: only the first have evidence.
+        return [
+            Images(image, scan.geometry, _residual(power), _evidence(energy)) for scan, image, power, energy in results
+        ]
 
     def complex_images(
         self, kspace: Scan, *, stage: Stage = measure_nothing
@@ -106,18 +111,9 @@ class Reconstructor:
 
     def _magnitudes(
         self, kspace: Scan, coils: int | None, stage: Stage
-    ) -> tuple[Float32[np.ndarray, "slice row column"], Float64[Tensor, "slice 2"]]:
-        """Reconstruct magnitude images, and compute |A x - y|^2 and |y|^2 of every slice.
-
-        Args:
-            kspace: the scan.
-            coils: number of virtual coils, or None to keep the energy of the calibration region.
-            stage: announces the stages of the work.
-
-        Returns:
-            Images in the units of the input, cropped to `kspace.image_shape`, and the two squares in its units squared.
-        """
-        pixels, powers = [], []
+    ) -> tuple[Float32[np.ndarray, "slice row column"], Float64[Tensor, "slice 2"], Float64[Tensor, "slice energy"]]:
+        """Return magnitude images, |A x - y|^2 and |y|^2 of every slice, and its energies of cross-validation."""
+        pixels, powers, energies = [], [], []
         for image, measurement in self._images(kspace, coils, stage):
             with stage("data_consistency"), torch.inference_mode():
                 # Copying to the host waits for a device: that time is part of the stage.
@@ -125,9 +121,16 @@ class Reconstructor:
                 acquisition = measurement.acquisition
                 squares = torch.stack([acquisition.misfit(image), power(acquisition.samples)], dim=1).cpu()
                 # In double precision: the square of a unit may be beyond float32's range.
-                powers.append(squares.double() * measurement.unit[:, 0].cpu().double() ** 2)
-            report_slices(len(image))
-        return require_finite(torch.cat(pixels)).numpy(), torch.cat(powers)
+                square_unit = measurement.unit[:, 0].cpu().double() ** 2
+                powers.append(squares.double() * square_unit)
+                if measurement.withheld is None:
+                    energies.append(torch.zeros(len(image), len(fields(Evidence)), dtype=torch.float64))
+                else:
+                    energies.append(cross_validation.evidence(image, acquisition, measurement.withheld) * square_unit)
+            if measurement.withheld is None:
+                # Slices that are reconstructed again to predict their quality are no progress of the answer.
+                report_slices(len(image))
+        return require_finite(torch.cat(pixels)).numpy(), torch.cat(powers), torch.cat(energies)
 
 
 def batch_key(scan: Scan) -> Hashable | None:
@@ -155,6 +158,12 @@ def zero_filled(kspace: Scan) -> Images:
         for measurement in measurements(kspace, torch.device("cpu"))
     ]
     return Images(require_finite(torch.cat(parts)).numpy(), kspace.geometry)
+
+
+def _evidence(energies: Float64[Tensor, "slice energy"]) -> Evidence | None:
+    """Add up the energies of slices; None if no samples were withheld from them."""
+    found = cross_validation.total(energies)
+    return found if found.withheld else None
 
 
 def _residual(powers: Float64[Tensor, "slice 2"]) -> float:

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import Literal
 
 # The names are labels of metrics, entries of Server-Timing and spans of traces: renaming one breaks dashboards.
-StageName = Literal["parse", "queue", "sensitivities", "denoise", "data_consistency", "encode"]
+StageName = Literal["parse", "queue", "sensitivities", "denoise", "data_consistency", "predict", "encode"]
 # A stage may be entered several times, by one cascade or batch after the other: its times add up.
 Stage = Callable[[StageName], AbstractContextManager[None]]
 

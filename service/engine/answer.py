@@ -56,6 +56,11 @@ def headers(results: Sequence[Result], role: str, notes: Sequence[str] = ()) -> 
     }
     if first.quality.acceleration is not None:
         values["KDMRI-Acceleration"] = f"{first.quality.acceleration:.2f}"
+    if prediction := first.quality.prediction:
+        values["KDMRI-Predicted-Error"] = f"{prediction.error:.3g}"
+        values["KDMRI-Predicted-PSNR"] = f"{prediction.psnr:.1f}"
+        values["KDMRI-Predicted-PSNR-Interval"] = ", ".join(f"{bound:.1f}" for bound in prediction.psnr_interval)
+    notes = (*notes, *(note for result in results for note in result.notes))
     if warnings:
         values["KDMRI-Warning"] = "; ".join(warnings)
     return {**values, "KDMRI-Notes": "; ".join(notes)} if notes else values
@@ -74,7 +79,7 @@ def figures(source: Input, results: Sequence[Result], request: Observation) -> d
     """
     # The role of the model that answered, which may not be the one requested: a model can be requested by name.
     run = request.runs[results[0].manifest.role]
-    return {**source.figures(results), **_notes(source), **_times(run), "stage_milliseconds": _stages(request)}
+    return {**source.figures(results), **_notes(source, results), **_times(run), "stage_milliseconds": _stages(request)}
 
 
 def figures_of_both(source: Input, pair: Sequence[Result], request: Observation) -> dict[str, JsonValue]:
@@ -101,7 +106,7 @@ def figures_of_both(source: Input, pair: Sequence[Result], request: Observation)
         "psnr_db": round(comparison.psnr_db, 3),
         "ssim": comparison.ssim if comparison.ssim is None else round(comparison.ssim, 5),
         "speedup": round(comparison.speedup, 3),
-        **_notes(source),
+        **_notes(source, pair),
         **each,
     }
 
@@ -116,8 +121,9 @@ def _compare(pair: Sequence[Result], request: Observation) -> Comparison:
     )
 
 
-def _notes(source: Input) -> dict[str, JsonValue]:
-    return {"notes": list(source.notes)} if source.notes else {}
+def _notes(source: Input, results: Sequence[Result]) -> dict[str, JsonValue]:
+    notes = [*source.notes, *(note for result in results for note in result.notes)]
+    return {"notes": [*notes]} if notes else {}
 
 
 def _times(run: Observation) -> dict[str, JsonValue]:

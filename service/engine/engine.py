@@ -17,7 +17,7 @@ from kdmri_service.observability.observation import Observation
 from kdmri.errors import InvalidRequest
 from kdmri.operations import Operation, encoding
 from kdmri.operations.media_types import SIDE_BY_SIDE
-from kdmri.operations.operation import BOTH, Input, Limits, Result, SourceFile
+from kdmri.operations.operation import BOTH, PREDICT_ABOVE, Input, Limits, Result, SourceFile
 from kdmri.runtime.model import Model
 
 ChooseType = Callable[[Sequence[str]], str]
@@ -45,6 +45,8 @@ class Engine:
     limits: Limits
     parsers: ParserPool | None = None
     """Without parser workers uploads are parsed in this process."""
+    predict_above: float = PREDICT_ABOVE
+    """Acceleration above which the quality of an answer is predicted unless the request says otherwise."""
 
     def admit(
         self, operation: Operation, choose_type: ChooseType, observation: Observation, *, client: str = ""
@@ -96,7 +98,7 @@ class Engine:
                 observation.slices_expected = sum(job.slices for job in source.jobs) * len(request.models)
                 # One after the other: the jobs of one request must not take the turns of other requests.
                 results = [
-                    await infer(job, model, self.scheduler, observation)
+                    await infer(job, model, self.scheduler, observation, predict_above=self.predict_above)
                     for job in source.jobs
                     for model in request.models
                 ]

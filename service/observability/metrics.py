@@ -184,6 +184,13 @@ NOISE = Histogram(
     buckets=NOISE_RATIO,
     registry=REGISTRY,
 )
+PREDICTED_PSNR = Histogram(
+    "kdmri_quality_predicted_psnr_db",
+    "PSNR that answers are predicted to have against the truth, for answers whose quality was predicted.",
+    ["operation", "role"],
+    buckets=PSNR_DB,
+    registry=REGISTRY,
+)
 DISTANCE = Histogram(
     "kdmri_quality_distance_octaves",
     "Factors of two by which an input lies outside the range that the model was trained on; 0 inside.",
@@ -216,6 +223,8 @@ def record_quality(operation: str, manifest: Manifest, quality: Quality) -> None
     NOISE.labels(operation).observe(quality.noise)
     for quantity, octaves in no_reference.distances(quality, manifest).items():
         DISTANCE.labels(operation, quantity).observe(octaves)
+    if quality.prediction:
+        PREDICTED_PSNR.labels(operation, manifest.role).observe(quality.prediction.psnr)
     if no_reference.warnings(quality, manifest):
         WARNED.labels(operation, manifest.role).inc()
 
