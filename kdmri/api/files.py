@@ -3,7 +3,7 @@
 import io
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Unpack
 
 import h5py
 
@@ -14,7 +14,7 @@ from kdmri.formats import nifti, png
 from kdmri.formats.dicom import derived, folder, objects, original
 from kdmri.formats.dicom import reader as dicom
 from kdmri.formats.dicom.reader import DicomSeries
-from kdmri.formats.kspace import fastmri
+from kdmri.formats.kspace import fastmri, hdf5, unpacking
 from kdmri.formats.kspace import reader as kspace
 from kdmri.operations.encoding import write_files
 
@@ -24,14 +24,12 @@ HEAD = 132
 """Bytes that tell DICOM from other formats: its prefix ends here."""
 ZIP = b"PK\x03\x04"
 """First bytes of a zip archive that has members."""
-HDF5 = b"\x89HDF\r\n\x1a\n"
-"""Signature of HDF5, at the start of the file or after a user block of 512 bytes times a power of two."""
+BART_SUFFIXES = (".cfl", ".hdr")
+"""BART's pairs: samples without a signature, which only their names and each other tell."""
 
 
-def read(
-    source: Source, *, contrast: int = 0, repetition: int = 0, phase: int = 0, set_number: int = 0
-) -> KSpace | list[DicomSeries]:
-    """Read k-space (fastMRI or ISMRMRD in HDF5) or MR DICOM, told apart by content.
+def read(source: Source, **selection: Unpack[kspace.Selection]) -> KSpace | list[DicomSeries]:
+    """Read k-space (HDF5, .npy, BART's .cfl, each also gzipped or zipped) or MR DICOM, told apart by content.
 
     Examples:
         >>> from pydicom.data import get_testdata_file
@@ -40,11 +38,9 @@ def read(
         (1, 64, 64)
 
     Args:
-        source: a file, a zip of a DICOM series, or a folder with DICOM files at any depth.
-        contrast: which contrast of an ISMRMRD file, counted from 0.
-        repetition: which repetition of an ISMRMRD file, counted from 0.
-        phase: which cardiac phase of an ISMRMRD file, counted from 0.
-        set_number: which set of an ISMRMRD file, counted from 0.
+        source: a file, a zip of a DICOM series or of one k-space file, or a folder with DICOM files at any depth.
+        selection: the part of a k-space file: contrast, repetition, phase, set_number (each counted from 0), group;
+            oversampling of the readout of a file without header.
 
     Returns:
         One scan of k-space, or the DICOM slices grouped by series, size, orientation and spacing.
@@ -57,18 +53,20 @@ def read(
         path = Path(source)
         if path.is_dir():
             return dicom.read(folder.files(path))
+        if path.suffix in BART_SUFFIXES:
+            return kspace.read(path, **selection)
         with path.open("rb") as file:
-            return read(file, contrast=contrast, repetition=repetition, phase=phase, set_number=set_number)
+            return read(file, **selection)
     # The content decides, never the name: clients, archives and scanners name files as they like.
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     head = stream.read(HEAD)
     stream.seek(0)
     if dicom.looks_like_dicom(head):
         return dicom.read([stream])
-    if head.startswith(ZIP):
+    if head.startswith(ZIP) and not unpacking.holds_kspace(stream):
         return dicom.read_zip(stream)
-    if _is_hdf5(stream):
-        return kspace.read(stream, contrast=contrast, repetition=repetition, phase=phase, set_number=set_number)
+    if head.startswith((ZIP, unpacking.GZIP, unpacking.NPY)) or hdf5.is_hdf5(stream):
+        return kspace.read(stream, **selection)
     raise UnreadableInput("expected k-space in HDF5 or an MR DICOM file, got something else")
 
 
@@ -114,19 +112,6 @@ def save(result: Result | KSpace, target: str | os.PathLike[str]) -> None:
         # HDF5 has no place for what a DICOM header says of a patient, so a series is not offered in it.
         offered = ".dcm, .nii.gz, .png" + ("" if result.series else ", .h5")
         raise InvalidRequest(f"expected a file name that ends in {offered} or without a suffix, got {path.suffix}")
-
-
-def _is_hdf5(file: BinaryIO) -> bool:
-    """Search the places where HDF5 allows its signature, and rewind the file."""
-    # h5py.is_hdf5 takes names only, and an upload may have none.
-    size = file.seek(0, io.SEEK_END)
-    start, found = 0, False
-    while start < size and not found:
-        file.seek(start)
-        found = file.read(len(HDF5)) == HDF5
-        start = max(512, 2 * start)
-    file.seek(0)
-    return found
 
 
 def _save_dicom(result: Result, path: Path) -> None:

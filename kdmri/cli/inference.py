@@ -14,7 +14,7 @@ Format = Literal["h5", "dicom", "nifti", "png"]
 
 
 def reconstruct(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="K-space: fastMRI or ISMRMRD HDF5.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="K-space: HDF5, .npy or BART's .cfl; .gz, .zip.")],
     output: OutputOption = None,
     role: RoleOption = "student",
     model: ModelOption = None,
@@ -23,6 +23,10 @@ def reconstruct(
     repetition: Annotated[int, typer.Option(min=0, help="Of an ISMRMRD file, counted from 0.")] = 0,
     phase: Annotated[int, typer.Option(min=0, help="Cardiac phase of an ISMRMRD file, counted from 0.")] = 0,
     set_number: Annotated[int, typer.Option("--set", min=0, help="Of an ISMRMRD file, counted from 0.")] = 0,
+    group: Annotated[str | None, typer.Option(help="Group or dataset of an HDF5 file; by default the best.")] = None,
+    oversampling: Annotated[
+        float, typer.Option(min=1, max=8, help="Of the readout, for a file without header: crops the image.")
+    ] = 1,
     coils: Annotated[int | None, typer.Option(min=1, help="Virtual coils; by default what keeps the signal.")] = None,
     models: ModelsOption = MODELS,
 ) -> None:
@@ -40,6 +44,8 @@ def reconstruct(
         repetition=repetition,
         phase=phase,
         set_number=set_number,
+        group=group,
+        oversampling=oversampling,
         coils=coils,
     )
     media_type, suffix = FILE_FORMATS[file_format]

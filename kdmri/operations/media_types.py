@@ -2,6 +2,8 @@
 
 HDF5, DICOM, ZIP = "application/x-hdf5", "application/dicom", "application/zip"
 PNG, JSON, RELATED = "image/png", "application/json", "multipart/related"
+ARCHIVES = (ZIP, "application/x-zip-compressed", "application/gzip", "application/x-gzip")
+"""Types of one packed file; Windows sends the second."""
 NIFTI = "application/x-nifti"
 """No registered type exists for NIfTI. What is written is compressed, as in a file .nii.gz."""
 BINARY = "application/octet-stream"

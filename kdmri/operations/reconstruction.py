@@ -18,7 +18,7 @@ from kdmri.errors import InvalidRequest, UnreadableInput
 from kdmri.formats.dicom import original
 from kdmri.formats.kspace import reader
 from kdmri.formats.kspace.plausibility import implausible_sizes
-from kdmri.operations.media_types import BINARY, DICOM, HDF5, JSON, NIFTI, PNG, ZIP
+from kdmri.operations.media_types import ARCHIVES, BINARY, DICOM, HDF5, JSON, NIFTI, PNG, ZIP
 from kdmri.operations.operation import Input, Job, Limits, Operation, Result, SourceFile
 from kdmri.operations.packing import Record
 from kdmri.quality import cross_validation, no_reference, prediction
@@ -127,11 +127,11 @@ class ReconstructionInput(Input):
 
 
 class Reconstruct(Operation):
-    """Undersampled k-space (fastMRI or ISMRMRD HDF5) to magnitude images."""
+    """Undersampled k-space (fastMRI or ISMRMRD HDF5, .npy, BART) to magnitude images."""
 
     name: ClassVar[str] = "reconstruct"
     task: ClassVar[Task] = "reconstruction"
-    body_types: ClassVar[tuple[str, ...]] = (HDF5, "application/x-hdf", BINARY)
+    body_types: ClassVar[tuple[str, ...]] = (HDF5, "application/x-hdf", *ARCHIVES, BINARY)
     documented_types: ClassVar[tuple[str, ...]] = (HDF5,)
     answer_types: ClassVar[tuple[str, ...]] = (HDF5, DICOM, ZIP, NIFTI, PNG, JSON)
     # A scan is one stack whatever it holds, so that every type can hold its answer.
@@ -141,6 +141,12 @@ class Reconstruct(Operation):
     repetition: int = Field(0, ge=0, description="which of an ISMRMRD file's, from 0")
     phase: int = Field(0, ge=0, description="which cardiac phase of an ISMRMRD file, from 0")
     set_number: int = Field(0, ge=0, alias="set", description="which set of an ISMRMRD file, from 0")
+    group: str | None = Field(
+        None, max_length=200, description="which group or dataset of an HDF5 file; by default the best"
+    )
+    oversampling: float = Field(
+        1.0, ge=1, le=reader.MAX_OVERSAMPLING, description="of the readout, for a file without header: crops the image"
+    )
     coils: int | None = Field(None, ge=1, description="virtual coils; by default what keeps the signal")
     predict: Predict = Field(
         "auto", description="predict the quality of the answer; auto: above 5x, as the service is set"
@@ -156,6 +162,8 @@ class Reconstruct(Operation):
             repetition=self.repetition,
             phase=self.phase,
             set_number=self.set_number,
+            group=self.group,
+            oversampling=self.oversampling,
             max_bytes=limits.unpacked_bytes,
         ) as scan:
             yield ReconstructionInput(scan, self.coils, self.predict)

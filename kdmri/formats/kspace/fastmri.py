@@ -9,18 +9,18 @@ from xml.etree.ElementTree import Element
 
 import h5py
 import numpy as np
-from jaxtyping import Bool, Complex64
+from jaxtyping import Bool
 from numpy import ndarray
 
 from kdmri.data.geometry import Geometry
 from kdmri.data.kspace import KSpace
 from kdmri.data.patient import PatientAndStudy
-from kdmri.errors import UnreadableKSpace, UnsupportedInput
+from kdmri.errors import InvalidRequest, UnreadableKSpace, UnsupportedInput
 from kdmri.formats.kspace import hdf5, header, zero_frequency
+from kdmri.formats.kspace.datasets import check_filters
 from kdmri.formats.kspace.description import patient_and_study
+from kdmri.formats.kspace.layouts import EXPECTED, Samples
 from kdmri.physics import sampling
-
-Slices = Complex64[ndarray, "slice coil row column"]
 
 POSITIONS = "image_position_patient"
 ORIENTATION = "image_orientation_patient"
@@ -28,12 +28,12 @@ SPACING = "pixel_spacing"
 THICKNESS = "slice_thickness"
 
 
-class Stored:
+class SlicedScan:
     """K-space in an open file: a Scan that reads slices when asked for them, and keeps none."""
 
     def __init__(
         self,
-        samples: "_Samples",
+        samples: Samples,
         mask: Bool[ndarray, "slice row column"],
         image_shape: tuple[int, int],
         geometry: Geometry | None,
@@ -75,44 +75,120 @@ class Stored:
         )
 
 
-def stored(file: h5py.File, *, max_bytes: int = hdf5.MAX_BYTES) -> Stored:
-    """K-space of an open fastMRI file of at most `max_bytes`.
+def stored(
+    group: h5py.Group,
+    dataset: h5py.Dataset,
+    *,
+    repetition: int = 0,
+    oversampling: float = 1.0,
+    max_bytes: int = hdf5.MAX_BYTES,
+) -> SlicedScan:
+    """Open the k-space of a dataset, with the mask and the header that lie beside it.
 
     `mask` may be absent (then it is read off the zero columns), over columns, over (row, column), or over every slice.
-    Columns outside the header's encoding limits were padded, never measured. Raises UnreadableKSpace, UnsupportedInput.
+    Columns outside the header's encoding limits were padded, never measured.
+
+    Args:
+        group: where mask and header lie.
+        dataset: the samples.
+        repetition: which entry of an axis before the slices, from 0.
+        oversampling: of the readout, for a file without header.
+        max_bytes: largest size of the samples.
+
+    Raises:
+        UnreadableKSpace: the file is damaged, or its mask or header do not fit its samples.
+        UnsupportedInput: the scan is 3-D, or too large.
+        InvalidRequest: there is no such repetition, or the header states the oversampling.
     """
-    samples = _Samples(hdf5.member(file, "kspace"), max_bytes)
+    check_filters(dataset)
+    head = _header(group)
+    average = head is not None and _counts_averages(head, dataset)
+    samples = Samples(dataset, frame=repetition, average=average, max_bytes=max_bytes)
+    given = hdf5.member(group, "mask")
     slices, _, rows, columns = samples.shape
-    head = _header(file)
-    encoding = None if head is None else header.encoding(head)
-    given = hdf5.member(file, "mask")
-    mask = _read_off(samples) if given is None else _mask(given, slices, rows, columns)
-    image_shape = (rows, columns)
-    if encoding and encoding.partitions > 1 and slices == encoding.partitions:
+    mask = None if given is None else _mask(given, slices, rows, columns)
+    if head is None:
+        return without_header(samples, mask, _geometry(group, slices), oversampling=oversampling)
+    if oversampling != 1:
+        raise InvalidRequest(f"expected no oversampling of a file whose header states it, got {oversampling:g}")
+    encoding = header.encoding(head)
+    if encoding.partitions > 1 and slices == encoding.partitions:
         raise UnsupportedInput(
             f"3-D encoding with {encoding.partitions} second phase-encode steps by the header, and as many entries "
             "of the first axis: only 2-D is reconstructed"
         )
-    if encoding:
-        mask = mask & _acquired(encoding, columns)
-        image_shape = (min(rows, encoding.recon_matrix[0]), min(columns, encoding.recon_matrix[1]))
-    if not mask.any():
-        raise UnreadableKSpace("expected measured samples, got none: the mask or all of the k-space is zero")
-    geometry = _geometry(file, slices) or _sizes(encoding, slices, (rows, columns), image_shape)
-    mask = _once(mask)
-    shift = _displacement(samples, mask)
-    return Stored(
+    image_shape = (min(rows, encoding.recon_matrix[0]), min(columns, encoding.recon_matrix[1]))
+    return _scan(
         samples,
-        zero_frequency.shift_mask(mask, shift),
+        (_read_off(samples) if mask is None else mask) & _acquired(encoding, columns),
         image_shape,
-        geometry,
-        PatientAndStudy() if head is None else patient_and_study(head),
-        zero_frequency.note((rows, columns), shift),
-        shift,
+        _geometry(group, slices) or _sizes(encoding, slices, (rows, columns), image_shape),
+        patient_and_study(head),
+        samples.notes,
     )
 
 
-def _displacement(samples: "_Samples", mask: Bool[ndarray, "slice row column"]) -> zero_frequency.Shift:
+def without_header(
+    samples: Samples,
+    mask: Bool[ndarray, "slice row column"] | None = None,
+    geometry: Geometry | None = None,
+    *,
+    oversampling: float = 1.0,
+    notes: tuple[str, ...] = (),
+) -> SlicedScan:
+    """Return a scan whose file states nothing but samples, and perhaps a mask.
+
+    Args:
+        samples: the array, its axes recognised.
+        mask: what was measured; None where it is to be read off the zero columns.
+        geometry: place of the image in the patient, where the file has it.
+        oversampling: of the readout; the image is the centre of its rows.
+        notes: what was left out so far.
+
+    Raises:
+        UnreadableKSpace: nothing was measured.
+        InvalidRequest: the oversampling leaves less than two rows, or the file states where its image lies.
+    """
+    rows, columns = samples.shape[-2:]
+    image_shape = (rows, columns)
+    notes = (*notes, *samples.notes)
+    if oversampling != 1:
+        kept = round(rows / oversampling)
+        if geometry is not None or kept < 2:
+            raise InvalidRequest(f"expected no oversampling of this file, of {rows} rows, got {oversampling:g}")
+        image_shape = (kept, columns)
+        notes = (*notes, f"The image is the central {kept} of {rows} rows: the readout is oversampled, by the request.")
+    return _scan(samples, _read_off(samples) if mask is None else mask, image_shape, geometry, PatientAndStudy(), notes)
+
+
+def _scan(
+    samples: Samples,
+    mask: Bool[ndarray, "slice row column"],
+    image_shape: tuple[int, int],
+    geometry: Geometry | None,
+    patient: PatientAndStudy,
+    notes: tuple[str, ...],
+) -> SlicedScan:
+    """Bring zero frequency to the centre of a scan that was measured at all."""
+    if not mask.any():
+        raise UnreadableKSpace("expected measured samples, got none: the mask or all of the k-space is zero")
+    mask = _once(mask)
+    shift = _displacement(samples, mask)
+    moved = zero_frequency.note(samples.shape[2:], shift)
+    return SlicedScan(
+        samples, zero_frequency.shift_mask(mask, shift), image_shape, geometry, patient, (*notes, *moved), shift
+    )
+
+
+def _counts_averages(head: Element, dataset: h5py.Dataset) -> bool:
+    """Recognise fastMRI's prostate layout (average, slice, coil, row, column) by the header's limits of averages."""
+    with hdf5.intact():
+        frames = dataset.shape[0] if dataset.ndim == 5 else 0
+    last = head.findtext("{*}encoding/{*}encodingLimits/{*}average/{*}maximum") or ""
+    return frames > 1 and last.strip() == str(frames - 1)
+
+
+def _displacement(samples: Samples, mask: Bool[ndarray, "slice row column"]) -> zero_frequency.Shift:
     """Measure the displacement of zero frequency on three slices: reading all of them would take as long as answering.
 
     Where no mask is given the slices were read already, but not kept.
@@ -152,50 +228,7 @@ def write(target: Path, kspace: KSpace) -> None:
             file.attrs[THICKNESS] = geometry.thickness
 
 
-EXPECTED = "expected complex k-space (slice, coil, row, column)"
-
-
-class _Samples:
-    """The dataset `kspace`, checked. Slices that share a chunk are unpacked together, and the last chunks are kept."""
-
-    def __init__(self, dataset: h5py.Dataset | h5py.Group | None, max_bytes: int) -> None:
-        if not isinstance(dataset, h5py.Dataset):
-            raise UnreadableKSpace(f"{EXPECTED}, got no dataset `kspace`")
-        with hdf5.intact():
-            shape, dtype, chunks = dataset.shape, dataset.dtype, dataset.chunks
-        # MATLAB v7.3 has complex numbers as pairs of these names.
-        pairs = dtype.names == ("real", "imag") and all(dtype[name].kind == "f" for name in dtype.names)
-        if not (dtype.kind == "c" or pairs) or shape is None or len(shape) not in (3, 4) or 0 in shape:
-            raise UnreadableKSpace(f"{EXPECTED}, got {dtype} {shape}")
-        hdf5.check(dataset, max_bytes)
-        self.shape: tuple[int, int, int, int] = (shape[0], shape[1] if len(shape) == 4 else 1, shape[-2], shape[-1])
-        self._dataset = dataset
-        self._together: int = chunks[0] if chunks else 1
-        self._kept: tuple[int, Slices] | None = None
-
-    def read(self, start: int, stop: int) -> Slices:
-        """Slices from `start` up to `stop`, in an array of the caller's own."""
-        if self._together == 1:
-            return self._read(start, stop)
-        samples = np.empty((stop - start, *self.shape[1:]), np.complex64)
-        for first in range(start // self._together * self._together, stop, self._together):
-            if self._kept is None or self._kept[0] != first:
-                self._kept = None  # its memory before the next one's
-                self._kept = first, self._read(first, first + self._together)
-            low, high = max(first, start), min(first + self._together, stop)
-            samples[low - start : high - start] = self._kept[1][low - first : high - first]
-        return samples
-
-    def _read(self, start: int, stop: int) -> Slices:
-        with hdf5.intact(), np.errstate(over="ignore"):
-            stored = np.asarray(self._dataset[start:stop])
-            samples = (stored["real"] + 1j * stored["imag"] if stored.dtype.names else stored).astype(
-                np.complex64, copy=False
-            )
-        return samples.reshape(len(samples), *self.shape[1:])
-
-
-def _read_off(samples: _Samples) -> Bool[ndarray, "slice row column"]:
+def _read_off(samples: Samples) -> Bool[ndarray, "slice row column"]:
     slices = (samples.read(number, number + 1) for number in range(samples.shape[0]))
     return sampling.whole_lines(np.concatenate([sampling.measured_mask(one) for one in slices]))
 
@@ -203,11 +236,15 @@ def _read_off(samples: _Samples) -> Bool[ndarray, "slice row column"]:
 def _mask(
     dataset: h5py.Dataset | h5py.Group, slices: int, rows: int, columns: int
 ) -> Bool[ndarray, "slice row column"]:
+    if not isinstance(dataset, h5py.Dataset):
+        raise UnreadableKSpace("expected a dataset `mask`, got a group")
+    return fit_mask(hdf5.array(dataset), slices, rows, columns)
+
+
+def fit_mask(mask: ndarray, slices: int, rows: int, columns: int) -> Bool[ndarray, "slice row column"]:
+    """Return a mask over every slice of the grid, whichever of its axes it was given over. Raises UnreadableKSpace."""
     grid = (slices, rows, columns)
     expected = f"expected a numeric mask over {columns} columns, {rows} x {columns} samples or {slices} slices of them"
-    if not isinstance(dataset, h5py.Dataset):
-        raise UnreadableKSpace(f"{expected}, got a group")
-    mask = hdf5.array(dataset)
     if mask.dtype.kind not in "biuf" or mask.ndim == 0:
         raise UnreadableKSpace(f"{expected}, got {mask.dtype} {mask.shape}")
     if mask.ndim >= 3 and mask.size == columns:
@@ -219,7 +256,7 @@ def _mask(
         raise UnreadableKSpace(f"{expected}, got {mask.shape}") from error
 
 
-def _header(file: h5py.File) -> Element | None:
+def _header(file: h5py.Group) -> Element | None:
     dataset = hdf5.member(file, "ismrmrd_header")
     if not isinstance(dataset, h5py.Dataset):
         return None
@@ -250,7 +287,7 @@ def _shortest(mask: Bool[ndarray, "slice row column"]) -> ndarray:
     return pattern[0].astype(np.uint8) if (pattern == pattern[0]).all() else pattern
 
 
-def _geometry(file: h5py.File, slices: int) -> Geometry | None:
+def _geometry(file: h5py.Group, slices: int) -> Geometry | None:
     """What `write` stored: fastMRI's own files tell the field of view but not where it lies."""
     with hdf5.intact():
         if POSITIONS not in file.attrs:

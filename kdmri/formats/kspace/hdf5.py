@@ -1,7 +1,7 @@
 """HDF5 of unknown origin: opened, searched and read without leaving the file and within a memory limit."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from io import SEEK_END
 from pathlib import Path
 from typing import BinaryIO
@@ -16,8 +16,7 @@ MAX_BYTES = 8 * 2**30
 """Refused beyond this: four times a scan of 40 slices, 32 coils and 640 x 320 samples."""
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-MRD2_SIGNATURES = (b"yardl", b'{"yardl"')
-"""What streams of MRD version 2 begin with, in yardl's binary and its text encoding."""
+"""At the start of a file, or after a user block of 512 bytes times a power of two, as MATLAB writes it."""
 
 
 @contextmanager
@@ -31,26 +30,25 @@ def intact() -> Iterator[None]:
 
 @contextmanager
 def opened(source: Path | BinaryIO) -> Iterator[h5py.File]:
-    """`source`, open for reading.
-
-    Raises UnreadableKSpace where it is not HDF5 or is damaged, UnsupportedInput for an MRD v2 stream.
-    """
-    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as stream:
-        stream.seek(0)
-        beginning = stream.read(len(SIGNATURE))
-        size = stream.seek(0, SEEK_END)
-    if beginning.startswith(MRD2_SIGNATURES):
-        raise UnsupportedInput("MRD v2 stream: expected ISMRMRD version 1 or fastMRI in HDF5")
+    """Open an HDF5 file for reading. Raises UnreadableKSpace where it is damaged or something else."""
     try:
         file = h5py.File(source, "r")
     except (OSError, RuntimeError, ValueError) as error:
-        if beginning == SIGNATURE:
-            raise UnreadableKSpace("expected an intact HDF5 file, got one that is truncated or damaged") from error
-        raise UnreadableKSpace(
-            f"expected an HDF5 file, got {size} bytes that begin with {_shown(beginning)}"
-        ) from error
+        raise UnreadableKSpace("expected an intact HDF5 file, got one that is truncated or damaged") from error
     with file:
         yield file
+
+
+def is_hdf5(stream: BinaryIO) -> bool:
+    """Search the places where HDF5 allows its signature; the stream is left at its beginning."""
+    size = stream.seek(0, SEEK_END)
+    start, found = 0, False
+    while start < size and not found:
+        stream.seek(start)
+        found = stream.read(len(SIGNATURE)) == SIGNATURE
+        start = max(512, 2 * start)
+    stream.seek(0)
+    return found
 
 
 def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
@@ -94,7 +92,3 @@ def array(dataset: h5py.Dataset, max_bytes: int = MAX_BYTES) -> ndarray:
     check(dataset, max_bytes)
     with intact():
         return np.asarray(dataset[()])
-
-
-def _shown(beginning: bytes) -> str:
-    return repr(beginning.decode("ascii")) if beginning.isascii() else f"hexadecimal {beginning.hex(' ')}"

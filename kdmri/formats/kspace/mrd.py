@@ -7,7 +7,6 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import torch
-from ismrmrd.hdf5 import acquisition_header_dtype
 from jaxtyping import Bool, Complex64
 from numpy import ndarray
 
@@ -25,42 +24,72 @@ from kdmri.formats.kspace.acquisitions import (
     lines_within,
     select,
 )
+from kdmri.formats.kspace.datasets import name_of
 from kdmri.formats.kspace.description import patient_and_study
+from kdmri.formats.kspace.tables import Table, table_and_header
 from kdmri.physics.espirit import can_calibrate
 from kdmri.physics.noise import prewhiten
 from kdmri.physics.sampling import calibration_region
 
 Samples = Complex64[ndarray, "line coil sample"]
-LINES_AT_ONCE = 64
-"""Acquisitions read together: few enough to stay in cache until they lie in the grid."""
 
 
-def recognised(file: h5py.File) -> bool:
-    """Whether `file` looks like MRD, of whatever version."""
-    return any(_has_acquisitions(group) or _is_version_2(group) for group in hdf5.groups(file))
+def best(groups: list[h5py.Group], choice: dict[str, int], max_bytes: int) -> KSpace:
+    """Read the first of several groups that can be reconstructed, and count the others in its notes.
+
+    Files of all measurements of a session hold noise scans and 3-D coil prescans beside the image's.
+
+    Args:
+        groups: groups of acquisitions, in the order of preference.
+        choice: numbers of contrast, repetition, phase and set.
+        max_bytes: largest size of the k-space.
+
+    Raises:
+        UnreadableKSpace: no group can be read; the message is the first group's, and names the others.
+        UnsupportedInput: likewise, for groups that can be read but not reconstructed.
+        InvalidRequest: the first group that can be reconstructed has no such contrast, repetition, phase or set.
+    """
+    refusals: list[UnreadableKSpace | UnsupportedInput] = []
+    names = [name_of(group) for group in groups]
+    for group in groups:
+        try:
+            found = read(*table_and_header(group), choice, max_bytes=max_bytes)
+        except (UnreadableKSpace, UnsupportedInput) as error:
+            refusals.append(error)
+            continue
+        if len(groups) == 1:
+            return found
+        others = ", ".join(name for name in names if name != name_of(group))
+        note = f"Group {name_of(group)} of {len(groups)} was reconstructed, the others were left out: {others}."
+        return replace(found, notes=(note, *found.notes))
+    first = refusals[0]
+    if len(groups) == 1:
+        raise first
+    raise type(first)(f"group {names[0]}: {first}; nor can any other group be reconstructed: {', '.join(names[1:])}")
 
 
-def read(
-    file: h5py.File,
-    *,
-    contrast: int = 0,
-    repetition: int = 0,
-    phase: int = 0,
-    set_number: int = 0,
-    max_bytes: int = hdf5.MAX_BYTES,
-) -> KSpace:
-    """K-space of an open ISMRMRD file: one contrast, repetition, cardiac phase and set, counted from the first.
+def read(table: Table, xml: bytes, choice: dict[str, int], *, max_bytes: int = hdf5.MAX_BYTES) -> KSpace:
+    """Gather acquisitions into the k-space of one contrast, repetition, cardiac phase and set.
 
     Averages are averaged. Calibration lines fill places of the grid, or are a scan of their own
     (`acquisitions.lay_out`). Where there are none and the chosen lines lack the centre, the mean over repetitions,
     phases or sets is that scan, for they measure other lines in turn (TSENSE, Kellman et al. 2001). A noise scan
     whitens the coils. Readout oversampling stays in the samples: `image_shape` tells it, `runtime.measurement`
-    removes it. In memory the samples lie line after line, as they were measured. Raises UnreadableKSpace,
-    UnsupportedInput, InvalidRequest.
+    removes it. In memory the samples lie line after line, as they were measured.
+
+    Args:
+        table: the acquisitions.
+        xml: the header beside them.
+        choice: numbers of contrast, repetition, phase and set, each counted from the first there is.
+        max_bytes: largest size of the k-space.
+
+    Raises:
+        UnreadableKSpace: the file is damaged, or its header does not fit its lines.
+        UnsupportedInput: the scan is not 2-D Cartesian, or too large.
+        InvalidRequest: there is no such contrast, repetition, phase or set.
     """
-    data, xml = _acquisitions(file)
-    heads, step = _heads(data, max_bytes)
-    wanted = {"contrast": contrast, "phase": phase, "set": set_number, "repetition": repetition}
+    heads, step = table.heads(max_bytes)
+    wanted = {name: choice.get(name, 0) for name in ("contrast", "phase", "set", "repetition")}
     imaging, calibration = select(heads, wanted)
     head = header.parsed(xml)
     encoding = header.encoding(head, int(heads["encoding_space_ref"][imaging[0]]))
@@ -71,10 +100,10 @@ def read(
     grids = 2 if separate else 1
     hdf5.check_size(grids * np.dtype(np.complex64).itemsize * math.prod(layout.grid), max_bytes)
     lines = np.flatnonzero(flagged(heads, NOISE) & (heads["active_channels"] == layout.grid[1]))
-    noise = _noise(data, heads, lines, step) if lines.size else None
+    noise = _noise(table, heads, lines, step) if lines.size else None
 
     def scan(layout: Layout) -> KSpace:
-        samples = _gathered(data, heads, layout, step)
+        samples = _gathered(table, heads, layout, step)
         samples = samples if noise is None else prewhiten(samples, noise)
         shift = zero_frequency.displacement(zero_frequency.energy(samples))
         samples, mask = zero_frequency.shift_samples(samples, shift), zero_frequency.shift_mask(_mask(layout), shift)
@@ -92,77 +121,14 @@ def read(
     )
 
 
-def _has_acquisitions(group: h5py.Group) -> bool:
-    data = hdf5.member(group, "data")
-    if not isinstance(data, h5py.Dataset):
-        return False
-    with hdf5.intact():
-        return {"head", "data"} <= set(data.dtype.names or ())
-
-
-def _is_version_2(group: h5py.Group) -> bool:
-    return hdf5.member(group, "$yardl_schema") is not None
-
-
-def _acquisitions(file: h5py.File) -> tuple[h5py.Dataset, bytes]:
-    """Acquisitions and XML header of the group that has most lines: converters put noise scans into others."""
-    if any(_is_version_2(group) for group in hdf5.groups(file)):
-        raise UnsupportedInput("MRD v2 file: expected ISMRMRD version 1 or fastMRI in HDF5")
-    found = [group for group in hdf5.groups(file) if _has_acquisitions(group)]
-    if not found:
-        raise UnreadableKSpace("expected a group with acquisitions `data` and header `xml`, got none")
-    group = max(found, key=lambda group: group["data"].size or 0)
-    xml = hdf5.member(group, "xml")
-    if not isinstance(xml, h5py.Dataset) or not xml.size:
-        raise UnreadableKSpace("expected an ISMRMRD header `xml` beside the acquisitions, got none")
-    return group["data"], bytes(hdf5.array(xml).reshape(-1)[0])
-
-
-def _heads(data: h5py.Dataset, max_bytes: int) -> tuple[ndarray, int]:
-    """The fixed part of every acquisition, and how many of them may be read at a time."""
-    hdf5.check(data, max_bytes)
-    with hdf5.intact():
-        stored, names = h5py.check_vlen_dtype(data.dtype["data"]), data.dtype["head"].names
-        if data.ndim != 1 or stored != np.float32 or names != acquisition_header_dtype.names:
-            raise UnreadableKSpace(f"expected ISMRMRD acquisitions of float32 pairs, got {stored} {data.shape}")
-        if data.chunks and not data.id.get_create_plist().get_nfilters():
-            stubs = _stubs(data)
-            hdf5.check_size(stored.itemsize * int(stubs["data"].sum() + stubs["traj"].sum()), max_bytes)
-            return stubs["head"], LINES_AT_ONCE
-        # Lines may share their storage, but none is longer than the file: so many of them stay within the limit.
-        step = int(np.clip(max_bytes // data.file.id.get_filesize(), 1, LINES_AT_ONCE))
-        return np.asarray(data.fields("head")[()]), step
-
-
-def _stubs(data: h5py.Dataset) -> ndarray:
-    """Acquisitions as they lie in the table: `head`, and the lengths of `traj` and `data`, which lie elsewhere.
-
-    HDF5 reads all samples to give the heads alone, the better part of its time. In the file a variable-length
-    field is a 32-bit length and an address (HDF5 file format, "Reference to the global heap").
-    """
-    fields = {name: data.dtype.fields[name] for name in ("head", "traj", "data")}
-    stub = np.dtype(
-        {
-            "names": list(fields),
-            "formats": [fields["head"][0], "<u4", "<u4"],
-            "offsets": [offset for _, offset, *_ in fields.values()],
-            "itemsize": data.id.get_type().get_size(),
-        }
-    )
-    chunks = [data.id.read_direct_chunk((start,))[1] for start in range(0, data.size, data.chunks[0])]
-    return np.frombuffer(b"".join(chunks), dtype=stub)[: data.size]
-
-
-def _blocks(data: h5py.Dataset, heads: ndarray, lines: Lines, step: int) -> Iterator[tuple[slice, ndarray, Samples]]:
+def _blocks(data: Table, heads: ndarray, lines: Lines, step: int) -> Iterator[tuple[slice, ndarray, Samples]]:
     """The given acquisitions, all of one size, in file order: part of `lines`, readouts, room for their samples."""
     coils, length = (int(heads[name][lines[0]]) for name in ("active_channels", "number_of_samples"))
-    readouts = data.fields("data")
     for start in range(lines[0], lines[-1] + 1, step):
         part = slice(*np.searchsorted(lines, (start, start + step)))
         if part.start == part.stop:
             continue
-        with hdf5.intact():
-            block = readouts[start : start + step][lines[part] - start]
+        block = data.readouts(start, min(start + step, len(heads)))[lines[part] - start]
         sizes = {readout.size for readout in block}
         if sizes != {2 * coils * length}:
             raise UnreadableKSpace(f"expected {coils} coils x {length} complex samples a line, got {max(sizes)} floats")
@@ -178,9 +144,7 @@ def _filled(samples: Samples, readouts: ndarray) -> Samples:
     return samples
 
 
-def _gathered(
-    data: h5py.Dataset, heads: ndarray, layout: Layout, step: int
-) -> Complex64[ndarray, "slice coil row column"]:
+def _gathered(data: Table, heads: ndarray, layout: Layout, step: int) -> Complex64[ndarray, "slice coil row column"]:
     """The grid, filled with the mean of what was measured at each place."""
     slices, coils, rows, columns = layout.grid
     # Line after line, so that a readout stays in one piece: many times faster than strewing it along the columns.
@@ -223,7 +187,7 @@ def _of_all_frames(heads: ndarray, wanted: dict[str, int], layout: Layout, encod
     return None
 
 
-def _noise(data: h5py.Dataset, heads: ndarray, lines: Lines, step: int) -> Complex64[ndarray, "coil sample"]:
+def _noise(data: Table, heads: ndarray, lines: Lines, step: int) -> Complex64[ndarray, "coil sample"]:
     """The samples of the noise scans that are as long as the first of them."""
     lines = lines[heads["number_of_samples"][lines] == heads["number_of_samples"][lines[0]]]
     blocks = [_filled(room, readouts) for _, readouts, room in _blocks(data, heads, lines, step)]

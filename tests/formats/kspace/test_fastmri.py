@@ -189,7 +189,7 @@ REFUSED: dict[str, tuple[Callable[[ndarray], dict], type[KdmriError], str]] = {
     ),
     "integer": (lambda k: {"kspace": np.zeros((2, 3, 4), int)}, UnreadableKSpace, rf"{SHAPE}, got int64 \(2, 3, 4\)"),
     "2-D": (lambda k: {"kspace": k[0, 0]}, UnreadableKSpace, rf"{SHAPE}, got complex64 \({ROWS}, {COLUMNS}\)"),
-    "5-D": (lambda k: {"kspace": k[np.newaxis]}, UnreadableKSpace, rf"{SHAPE}, got complex64 \(1, 2, 3"),
+    "6-D": (lambda k: {"kspace": k[np.newaxis, np.newaxis]}, UnreadableKSpace, rf"{SHAPE}, got complex64 \(1, 1, 2"),
     "scalar": (lambda k: {"kspace": 1j}, UnreadableKSpace, rf"{SHAPE}, got complex128 \(\)"),
     "nothing": (lambda k: {"kspace": h5py.Empty("c8")}, UnreadableKSpace, rf"{SHAPE}, got complex64 None"),
     "text": (lambda k: {"kspace": "k-space"}, UnreadableKSpace, rf"{SHAPE}, got object"),
