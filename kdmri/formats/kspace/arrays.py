@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from kdmri.errors import InvalidRequest, UnreadableKSpace, UnsupportedInput
 from kdmri.formats.kspace import hdf5
-from kdmri.formats.kspace.unpacking import BART_HEADER, MAX_HEADER_BYTES, opened
+from kdmri.formats.kspace.unpacking import BART_HEADER, MAX_HEADER_BYTES, open_stream
 
 BART_DIMENSIONS = 16
 BART_AXES = (
@@ -38,7 +38,7 @@ def npy(source: Path | BinaryIO, max_bytes: int) -> ndarray:
         UnreadableKSpace: the file is damaged, or holds Python objects, which are never unpickled.
         UnsupportedInput: the array is larger than `max_bytes`.
     """
-    with opened(source) as stream:
+    with open_stream(source) as stream:
         size = stream.seek(0, io.SEEK_END)
         stream.seek(0)
         shape, dtype = _npy_header(stream)
@@ -90,7 +90,7 @@ def bart(
     lengths = _bart_lengths(header)
     size = math.prod(lengths) * np.dtype(np.complex64).itemsize
     hdf5.check_size(size, max_bytes)
-    with opened(source) as stream:
+    with open_stream(source) as stream:
         found = stream.seek(0, io.SEEK_END)
         stream.seek(0)
         if found != size:

@@ -73,7 +73,7 @@ def kspace_dataset(file: h5py.File, wanted: str | None) -> tuple[h5py.Group, h5p
     if not chosen:
         return None
     if len(chosen) > 1:
-        listed = "; ".join(_shown(dataset) for _, dataset in chosen[:MOST_NAMES])
+        listed = "; ".join(_describe(dataset) for _, dataset in chosen[:MOST_NAMES])
         raise UnreadableKSpace(
             f"expected one dataset of k-space, got {len(chosen)}: {listed}. Choose one by the parameter group"
         )
@@ -102,7 +102,7 @@ def contents(file: h5py.File) -> str:
     for group in hdf5.groups(file):
         with hdf5.intact():
             names = [name for name in group if isinstance(group.get(name, getlink=True), h5py.HardLink)]
-            found += [_shown(group[name]) for name in names if isinstance(group[name], h5py.Dataset)]
+            found += [_describe(group[name]) for name in names if isinstance(group[name], h5py.Dataset)]
     rest = f" and {len(found) - MOST_NAMES} more" if len(found) > MOST_NAMES else ""
     return f"{'; '.join(found[:MOST_NAMES])}{rest}" if found else "no dataset"
 
@@ -146,6 +146,6 @@ def name_of(part: h5py.Group | h5py.Dataset) -> str:
     return text[:LONGEST_NAME] or "/"
 
 
-def _shown(dataset: h5py.Dataset) -> str:
+def _describe(dataset: h5py.Dataset) -> str:
     dtype = "complex pairs" if dataset.dtype.names in (("real", "imag"), ("r", "i")) else str(dataset.dtype.name)[:12]
     return f"{name_of(dataset)} {dtype} {dataset.shape}"

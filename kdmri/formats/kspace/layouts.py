@@ -175,21 +175,21 @@ class Samples:
 
     def _read(self, start: int, stop: int) -> Slices:
         if not self._axes.frames:
-            return self._arranged(self._stored(np.s_[start:stop]))
+            return self._arrange(self._fetch(np.s_[start:stop]))
         if not self._average:
-            return self._arranged(self._stored(np.s_[self._frame, start:stop]))
+            return self._arrange(self._fetch(np.s_[self._frame, start:stop]))
         total, hits = np.zeros((min(stop, self.shape[0]) - start, *self.shape[1:]), np.complex64), np.float32(0)
         for frame in range(self._axes.frames):
-            one = self._arranged(self._stored(np.s_[frame, start:stop]))
+            one = self._arrange(self._fetch(np.s_[frame, start:stop]))
             total += one
             hits = hits + np.any(one != 0, axis=1, keepdims=True).astype(np.float32)
         return total / np.maximum(hits, 1)
 
-    def _stored(self, index: Any) -> ndarray:  # an index of either kind
+    def _fetch(self, index: Any) -> ndarray:  # an index of either kind
         with hdf5.intact():
             return np.asarray(self._array[index])
 
-    def _arranged(self, stored: ndarray) -> Slices:
+    def _arrange(self, stored: ndarray) -> Slices:
         with np.errstate(over="ignore", invalid="ignore"):
             if stored.dtype.names:
                 real, imaginary = (stored[name] for name in stored.dtype.names)

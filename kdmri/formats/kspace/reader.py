@@ -59,7 +59,7 @@ def opened(
     """
     contents = unpacking.contents(source, max_bytes)
     start, size = contents.beginning()
-    with unpacking.opened(contents.main) as stream:
+    with unpacking.open_stream(contents.main) as stream:
         is_hdf5 = hdf5.is_hdf5(stream)
     if is_hdf5 or start.startswith(hdf5.SIGNATURE):
         with hdf5.opened(contents.main) as file:

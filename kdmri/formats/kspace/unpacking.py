@@ -43,7 +43,7 @@ class Contents:
 
     def beginning(self) -> tuple[bytes, int]:
         """Return the first bytes of the file and its size."""
-        with opened(self.main) as stream:
+        with open_stream(self.main) as stream:
             size = stream.seek(0, io.SEEK_END)
             stream.seek(0)
             start = stream.read(foreign.BEGINNING)
@@ -52,7 +52,7 @@ class Contents:
 
 
 @contextmanager
-def opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
+def open_stream(source: Path | BinaryIO) -> Iterator[BinaryIO]:
     """Open a path; a stream is passed on, and stays open."""
     if isinstance(source, Path):
         with source.open("rb") as stream:
@@ -75,10 +75,10 @@ def contents(source: Path | BinaryIO, max_bytes: int) -> Contents:
     plain = Contents(source, source.name if isinstance(source, Path) else "")
     start, _ = plain.beginning()
     if start.startswith(GZIP):
-        with opened(source) as stream:
+        with open_stream(source) as stream:
             return Contents(_gunzip(stream, max_bytes), plain.name.removesuffix(".gz"))
     if start.startswith(ZIP):
-        with opened(source) as stream:
+        with open_stream(source) as stream:
             return _unzip(stream, max_bytes)
     if isinstance(source, Path) and source.suffix in (".cfl", ".hdr"):
         return _pair(source)
