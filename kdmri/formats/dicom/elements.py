@@ -81,6 +81,7 @@ def _repair(dataset: Dataset, depth: int, left_out: set[str], shortened: set[str
     """Repair a data set and its sequences; add the keywords of what was left out and of what lost all but one value."""
     if depth > DEEPEST:
         raise UnreadableDicom(f"expected sequences nested at most {DEEPEST} deep, got more")
+    # A list, because elements are deleted on the way.
     for tag in list(dataset.keys()):
         if tag.group in FORBIDDEN_GROUPS or tag.element == 0:
             del dataset[tag]
@@ -162,7 +163,16 @@ def _interpret(dataset: Dataset, tag: BaseTag) -> DataElement:
 
 
 def _write_numbers(dataset: Dataset, element: DataElement, vr: str) -> None:
-    """Write the numbers of an element in the VR of the dictionary, unless they are already."""
+    """Write the numbers of an element in the VR of the dictionary, unless they are already.
+
+    Args:
+        dataset: the data set that holds the element.
+        element: an element with at least one value.
+        vr: VR of the dictionary, one of DECIMAL or INTEGER.
+
+    Raises:
+        TypeError, ValueError: a value is no number, or a fraction where an integer must be.
+    """
     values = several(element.value)
     numbers = [to_float(value) for value in values]
     if vr in INTEGER and any(number != int(number) for number in numbers):
@@ -171,6 +181,7 @@ def _write_numbers(dataset: Dataset, element: DataElement, vr: str) -> None:
         return
     if vr == EITHER_SIGN:
         vr = "SS" if min(numbers) < 0 else "US"
+    # DS has room for 16 characters: ten digits, a sign, a point and an exponent.
     texts = [f"{number:.10g}" for number in numbers] if vr == "DS" else numbers
     values = [int(number) for number in numbers] if vr in INTEGER else texts
     dataset.add_new(element.tag, vr, values if len(values) > 1 else values[0])

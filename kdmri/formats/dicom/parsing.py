@@ -23,6 +23,7 @@ def looks_like_dicom(head: bytes) -> bool:
     """True if a file that begins with these 132 bytes is DICOM: by its prefix or, without one, by its first tag."""
     if head[128:132] == b"DICM":
         return True
+    # Without a preamble a file begins with an element of group 0002 or 0008, in either byte order.
     little = head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00"
     big = head[:3] == b"\x00\x08\x00"
     return len(head) >= 8 and (little or big)
@@ -109,6 +110,7 @@ def _guess_syntax(dataset: Dataset) -> uid.UID:
 
 def _inflate(content: bytes, max_bytes: int) -> bytes:
     """Return a file whose data set is not deflated as a whole (PS3.5 A.5): pydicom unpacks without a bound."""
+    # A search of bytes is fast, and spares nearly all files the parsing of their meta information.
     if uid.DeflatedExplicitVRLittleEndian.encode() not in content:
         return content
     file = io.BytesIO(content)
@@ -116,6 +118,7 @@ def _inflate(content: bytes, max_bytes: int) -> bytes:
     meta = _read_file_meta_info(file)
     if meta.get("TransferSyntaxUID") != uid.DeflatedExplicitVRLittleEndian:
         return content
+    # Negative: a raw deflate stream without zlib's header (PS3.5 A.5).
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     plain = unpacker.decompress(content[file.tell() :], max_bytes)
     if unpacker.unconsumed_tail:

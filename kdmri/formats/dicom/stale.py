@@ -44,6 +44,7 @@ def drop_stale(dataset: Dataset) -> None:
         tag = dataset.private_block(group, creator, create=True).get_tag(offset)
         dataset[tag] = DataElement(tag, element.VR, element.value, already_converted=True)
     for tag in list(dataset.keys()):
+        # Repeating groups 50xx (curves) and 60xx (overlays) lie on the grid of the old pixels (PS3.5 7.6).
         is_overlay_or_curve = tag.group >> 8 in (0x50, 0x60)
         if is_overlay_or_curve or keyword_for_tag(tag) in STALE:
             del dataset[tag]
