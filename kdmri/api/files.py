@@ -100,6 +100,7 @@ def save(result: Result | KSpace, target: str | os.PathLike[str]) -> None:
         path.write_bytes(nifti.to_bytes(result.stack))
     elif name.endswith(".png"):
         headers = [header for series in result.series for header in series.headers]
+        # The headers' window makes the preview look as a viewer shows the source.
         path.write_bytes(png.to_bytes(result.stack, headers))
     elif name.endswith(".h5") and not result.series:
         # The name of the dataset is that of fastMRI's submissions, so that its evaluation reads the file.

@@ -66,6 +66,7 @@ def reconstruct(scan: Scan | list[DicomSeries], model: str | Model = "student", 
     if isinstance(scan, list):
         raise UnsupportedInput("expected k-space, got DICOM images: super_resolve takes those")
     loaded = _model_for(model, "reconstruction")
+    # The scan goes along: DICOM needs its patient data, and its geometry lies in the images.
     return Result((Reconstructor(loaded).reconstruct(scan, coils=coils),), loaded.manifest, scan)
 
 
@@ -93,6 +94,7 @@ def super_resolve(
         raise UnsupportedInput("expected DICOM images, got k-space: reconstruct takes that")
     series = (source,) if isinstance(source, DicomSeries) else tuple(source)
     loaded = _model_for(model, "super-resolution")
+    # One stack for each group: a network works on slices of any size, but a stack has one.
     resolver = SuperResolver(loaded)
     images = tuple(resolver.super_resolve(group.images, scale) for group in series)
     return Result(images, loaded.manifest, series, scale)

@@ -37,6 +37,7 @@ class Result:
     @property
     def series(self) -> tuple[DicomSeries, ...]:
         """The DICOM that the images were made from; empty for k-space."""
+        # A tuple is what tells DICOM from a scan, which is one object of either class.
         return self.source if isinstance(self.source, tuple) else ()
 
     @property

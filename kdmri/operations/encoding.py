@@ -101,6 +101,7 @@ def datasets_of_both(student: Images, teacher: Images) -> dict[str, Pixels]:
 
 def side_by_side(student: Images, teacher: Images) -> Pixels:
     """Return student, teacher and the size of their difference (times GAIN) as one wide image for every slice."""
+    # The sign is lost: a preview has no colours, and grey for zero would hide small errors.
     difference = GAIN * np.abs(student.pixels - teacher.pixels)
     return np.concatenate([student.pixels, teacher.pixels, difference], axis=2)
 

@@ -257,6 +257,7 @@ class Operation(BaseModel, ABC):
     @property
     def types_known_early(self) -> tuple[str, ...] | None:
         """Media types that can hold the answer as far as the parameters decide; None if the input decides."""
+        # None is not "no type": the transport then decides once the files are parsed.
         if self.role == BOTH:
             return SIDE_BY_SIDE if self.answers_are_fixed else None
         return self.answer_types if self.answers_are_fixed else None

@@ -133,6 +133,7 @@ class SuperResolve(Operation):
 
     def from_records(self, records: Sequence[Record]) -> Input:
         groups = [record for record in records if isinstance(record, DicomSeries)]
+        # One record of another kind is enough to refuse all: the reader may have been taken over.
         if not groups or len(groups) != len(records):
             raise UnreadableInput("expected series of images, got something else from their reader")
         return SuperResolutionInput(groups, self.scale)

@@ -19,6 +19,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 MIGRATION_LOCK = 0x6B646D72
 """Number of PostgreSQL's advisory lock that one service holds while it migrates: the letters kdmr."""
 BUSY_SECONDS = 30
+"""Longest wait for SQLite's one writer: a transaction here lasts milliseconds, a checkpoint on a slow disk seconds."""
 READ = {"reads_only": True}
 
 Clock = Callable[[Connection], float]
@@ -35,6 +36,7 @@ class _Sqlite(Protocol):
 def database_time(connection: Connection) -> float:
     """Return the time that all workers of a database agree on: PostgreSQL's clock, or this machine's for SQLite."""
     if connection.dialect.name == "postgresql":
+        # clock_timestamp() moves on within a transaction; now() would stay at its beginning.
         return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
     return time.time()
 
@@ -95,6 +97,7 @@ def migrate(connection: Connection) -> None:
         # SQLite's transactions exclude each other by themselves.
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATION_LOCK})
     config = Config()
+    # Alembic expands % in its options, and a folder may have one in its name.
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

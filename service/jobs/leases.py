@@ -73,6 +73,7 @@ class Leases:
         """
         with self.database.transaction() as connection:
             now = self.database.clock(connection)
+            # Whoever looks for work also looks for lost work, so that no process has to watch over the others.
             self._return_lost(connection, now)
             # PostgreSQL's workers pass over rows that another one is taking; SQLite's exclude each other.
             waiting = select(JOBS).where(JOBS.c.state == State.queued).order_by(JOBS.c.created, JOBS.c.id)
@@ -93,6 +94,7 @@ class Leases:
         with self.database.transaction() as connection:
             now = self.database.clock(connection)
             values = {"lease_until": now + self.seconds, **asdict(progress)}
+            # No row means that the attempt number or the state is another one: the claim has ended.
             if not connection.execute(update(JOBS).where(*_held(claim)).values(values)).rowcount:
                 return Hold.lost
             wanted = select(JOBS.c.cancel_requested).where(JOBS.c.id == claim.job.id)
@@ -109,6 +111,7 @@ class Leases:
         Returns:
             False if the job is another worker's by now, has ended or was cancelled: then nothing is committed.
         """
+        # The result and its announcement are one transaction: neither can exist without the other after a crash.
         result = {"blob": asdict(outcome.blob), "headers": dict(outcome.headers)}
         with self.database.transaction() as connection:
             now = self.database.clock(connection)
@@ -177,6 +180,7 @@ class Leases:
         """Return the jobs of workers whose leases have ended."""
         lost = select(JOBS).where(JOBS.c.state == State.running, JOBS.c.lease_until < now)
         for row in connection.execute(lost.with_for_update(skip_locked=True)).all():
+            # Its client does not want it any more: another attempt would be for nobody.
             if row.cancel_requested:
                 connection.execute(update(JOBS).where(JOBS.c.id == row.id).values(end_of(State.cancelled, now)))
                 announce(connection, row.id, State.cancelled, now)

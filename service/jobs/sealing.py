@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kdmri.errors import UnreadableInput
 
 CHUNK = 2**20
+"""Bytes of content in a chunk: all that a reader has to hold before it knows that they are genuine."""
+# AES-GCM takes nonces of 12 bytes: 7 of the prefix, 4 of the chunk's number (4 PiB in all) and 1 of the flag.
 TAG = 16
 PREFIX = 7
 
@@ -28,6 +30,7 @@ def seal(key: bytes, source: BinaryIO) -> Iterator[bytes]:
     """Yield the sealed form of a file, from its position to its end."""
     cipher, prefix = AESGCM(key), os.urandom(PREFIX)
     yield prefix
+    # One chunk is read ahead, because the last one carries a flag: a file cut off between chunks is noticed by it.
     number, chunk = 0, source.read(CHUNK)
     while True:
         following = source.read(CHUNK)

@@ -21,6 +21,7 @@ from kdmri_service.jobs.sealing import CHUNK, seal, unseal
 from kdmri.errors import KdmriError
 
 UNFINISHED = ".part"
+"""Suffix of files that are being written; one that is old was left behind by a crash."""
 
 
 class Spool:
@@ -69,6 +70,7 @@ class Spool:
                 sink.flush()
                 os.fsync(sink.fileno())
             blob = Blob(digest.hexdigest(), media_type)
+            # The file first, then its name: after a crash a name never leads to content that is not on the disk.
             Path(draft).replace(self._path(blob.sha256))
             self._sync_folder()
         except OSError as error:

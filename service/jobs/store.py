@@ -64,6 +64,7 @@ class Store:
                 row = connection.execute(
                     select(JOBS).where(*_same(new.owner, new.identity)).with_for_update()
                 ).one_or_none()
+                # The old job keeps its row and gives up its identity, which only one job may have at a time.
                 if row is not None and _is_replaceable(job_of(row), new.identity):
                     connection.execute(update(JOBS).where(JOBS.c.id == row.id).values(identity=None))
                     row = None
@@ -106,6 +107,7 @@ class Store:
     def erase(self, job_id: str) -> bool:
         """Erase the data of a job that has ended: its key, its fingerprint and its identity. Its dates remain."""
         with self.database.transaction() as connection:
+            # A job that runs can't be erased: its worker would write a result without a key to seal it by.
             final = JOBS.c.state.in_([State.done, State.failed, State.cancelled])
             return bool(
                 connection.execute(
@@ -221,11 +223,13 @@ def _same(owner: str, identity: str) -> Sequence[ColumnElement[bool]]:
 
 
 def _is_replaceable(job: Job, identity: str) -> bool:
+    # An Idempotency-Key promises one job for ever, whatever came of it (IETF draft httpapi-idempotency-key-header).
     return not identity.startswith(BY_KEY) and job.state in (State.failed, State.cancelled)
 
 
 def _seconds_per_byte(connection: Connection, batch_key: str) -> float:
     """Return the time that the latest jobs of a key took per byte of input; those of all keys if it has none yet."""
+    # Time goes with the size of the input, at a pace that differs between models and tasks: that is the batch key.
     for condition in (JOBS.c.batch_key == batch_key, JOBS.c.id.is_not(None)):
         latest = (
             select(JOBS.c.input_bytes, (ATTEMPTS.c.ended - ATTEMPTS.c.started).label("seconds"))

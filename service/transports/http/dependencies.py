@@ -37,6 +37,7 @@ def service_of(request: Request) -> Service:
 
 def type_chooser(request: Request, accept: Accept = None) -> ChooseType:
     """Return the negotiation of this request. A multipart/related request prefers such an answer."""
+    # What can be sent in one envelope can be read from it: such a client has a parser for several DICOM objects.
     is_related = request.headers.get("content-type", "").lower().startswith(RELATED)
     choose: ChooseType = partial(negotiate, accept, RELATED if is_related else None)
     return choose

@@ -166,12 +166,14 @@ def ending() -> Response:
 
 def problem_kind(error: type[KdmriError]) -> str:
     """Return the last part of a problem's type URI: the error's class name, in lower case with dashes."""
+    # Derived from the class, so that a new error needs no entry in a second table.
     name = error.__name__
     return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")
 
 
 def _place(error: BaseException) -> list[str]:
     """Return module:line of each frame, innermost last."""
+    # Module and line alone: the lines of source that a traceback quotes could hold values.
     frames, trace = [], error.__traceback__
     while trace:
         frames.append(f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}")

@@ -129,6 +129,7 @@ class _Multipart:
         self.kind = kind
         self.found: list[Part] = []
         self.headers = _Headers()
+        # Without the closing boundary the last part may be cut short, and would be read as a damaged file.
         self.complete = False
         self.parser = MultipartParser(
             boundary,
@@ -153,6 +154,7 @@ class _Multipart:
         """Return the files. Raises InvalidRequest if the body ended early or holds none."""
         if not self.complete:
             raise InvalidRequest(f"expected a {self.kind} body with a closing boundary, it ended before")
+        # Forms may have other fields beside the files; multipart/related has no names, and every part is a file.
         files = [part for part in self.found if self.kind != "multipart/form-data" or part.name == "file"]
         if not files:
             names = ", ".join(sorted({part.name[:40] for part in self.found})) or "no part"
