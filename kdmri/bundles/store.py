@@ -21,6 +21,7 @@ class Bundle:
 
 def sha256(file: Path) -> str:
     """Compute the hex digest of a file's content."""
+    # file_digest reads in pieces: networks of tens of megabytes need not be in memory for it.
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

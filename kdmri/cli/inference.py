@@ -77,6 +77,7 @@ def super_resolve(
     from kdmri.operations.operation import SourceFile
 
     operation = SuperResolve(role=role, model=model, scale=scale)
+    # In the order of the paths, which scanners number; the reader groups the slices in any case.
     paths = folder.files(source) if require(source).is_dir() else [source]
     with operation.parse([SourceFile(path) for path in paths]) as series:
         results = _run(operation, series, models)

@@ -85,6 +85,7 @@ def of_super_resolution(images: Images, source: Images, scale: int) -> Quality:
     # The coarse image is what the finer one has to show after the same scanner measured it: the residual is the rest.
     departure = downsample(finer, scale) - coarse
     residual = float(torch.linalg.vector_norm(departure)) / (float(torch.linalg.vector_norm(coarse)) or 1)
+    # The middle slice has the most tissue and the end slices often none: the noise of one stands for all.
     middle = len(coarse) // 2
     one = coarse[middle : middle + 1]
     deviation = noise_deviation(fft2c(one.to(torch.complex64))) / float(intensity_scale(one))

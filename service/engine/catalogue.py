@@ -121,6 +121,7 @@ def load_catalogue(
         InvalidRequest: This machine does not offer the back end.
     """
     bundles = load_all(folder)
+    # A service without its card is slow, one that does not start is none: an operator sees the warning and the metric.
     if device != "cpu" and (reason := why_unavailable(ONNXRUNTIME, torch.device(device), bundles[:1])):
         log.warning("the processor takes the device's place", device=device, reason=reason)
         device = "cpu"

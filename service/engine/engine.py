@@ -104,6 +104,7 @@ class Engine:
                 ]
                 with observation("encode"):
                     body, content_type = await run_sync(_encode, source, results, media_type, observation)
+            # The files go along with the answer: a replay may still read from the job.
             return Answer(
                 body,
                 content_type,
@@ -155,5 +156,6 @@ def _encode(source: Input, results: Sequence[Result], media_type: str, request: 
     if request.role == BOTH:
         figures = answers.figures_of_both(source, results, request)
         return source.encode_both(results, media_type, figures), media_type
+    # Several DICOM objects need an envelope; every other type is one file.
     files = source.encode(results, media_type, answers.figures(source, results, request))
     return encoding.envelope(files, media_type)

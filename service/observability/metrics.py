@@ -205,6 +205,7 @@ WARNED = Counter(
 
 def export_model_card(operation: str, manifest: Manifest) -> None:
     """Export the agreement of a student with its teacher that its model card states."""
+    # Figures of the model card, beside those of live requests: a dashboard shows whether the live ones fall short.
     for condition, figures in manifest.agreement.items():
         labels = (operation, manifest.name, manifest.version, condition)
         AGREEMENT_PSNR.labels(*labels).set(figures["psnr"])

@@ -62,6 +62,7 @@ def derive(
     """
     outputs = []
     taken = {number for group in groups for header in group.headers if (number := _series_number(header))}
+    # By series and not by group: slices of several sizes or orientations stay together, as in the source.
     for source in dict.fromkeys(_series_of(group.headers[0]) for group in groups):
         parts = [index for index, group in enumerate(groups) if _series_of(group.headers[0]) == source]
         for index in parts:
@@ -78,6 +79,7 @@ def derive(
         stacks, rescale = stored_values([pixels[index] for index in parts], masks)
         headers = [header for index in parts for header in groups[index].headers]
         rescale.RescaleType = rescale_type(headers)
+        # A backslash in a description, which makes two values of it, is a common fault of writers.
         name = " ".join(map(str, several(first.get("SeriesDescription"))))
         provenance = Provenance(
             model=model,
@@ -169,6 +171,7 @@ def _derived_object(part: _Part, scale: int, provenance: Provenance, used: Count
     # Pixels and frame numbers are part of the name: two halves of one instance, or two that share a UID, must differ.
     names = (provenance.series_uid, str(header.SOPInstanceUID), *map(str, part.numbers), part.digest)
     instance_uid = derived_uid(*names)
+    # Copies of one instance that differ in their headers only have one digest: they are numbered in their order.
     used[instance_uid] += 1
     if used[instance_uid] > 1:
         instance_uid = derived_uid(*names, f"copy {used[instance_uid]}")

@@ -57,6 +57,7 @@ def identify(dataset: Dataset, instance_uid: str, provenance: Provenance) -> Non
     comments = dataset.get("ImageComments")
     comments = comments if isinstance(comments, str) or not comments else " ".join(map(str, comments))
     dataset.ImageComments = "\r\n".join(filter(None, (NOTICE, comments)))
+    # Software versions are those of kdmri and of the model: together with the series they identify the computation.
     name, _, version = provenance.model.partition("@")
     equipment = ContributingEquipment(
         "kdmri",
@@ -87,6 +88,7 @@ def write_pixels(
     dataset.Rows, dataset.Columns = stored.shape[1:]
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
+    # The pixels were turned round if the source was MONOCHROME1, whose shape is INVERSE.
     if "PresentationLUTShape" in dataset:
         dataset.PresentationLUTShape = "IDENTITY"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 1

@@ -69,6 +69,7 @@ def create(
         dataset.SliceThickness = decimals([geometry.thickness])[0]
         dataset.update(copy.deepcopy(provenance.rescale))
         dataset.update(copy.deepcopy(provenance.window))
+        # A new UID each time: a scan is no DICOM instance, so there is no identity that a repeated request could keep.
         identify(dataset, new_uid(), provenance)
         write_pixels(dataset, image[None])
         if not geometry.placed:
@@ -96,6 +97,7 @@ def _study(patient_and_study: PatientAndStudy, when: datetime, *, placed: bool) 
     for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "ReferringPhysicianName", "AccessionNumber"):
         setattr(dataset, keyword, "")
     dataset.StudyInstanceUID, dataset.StudyDate, dataset.StudyTime, dataset.StudyID = new_uid(), "", "", ""
+    # A study of the file's own keeps its date, known or not; only a new one begins now.
     if "StudyInstanceUID" not in patient_and_study:
         dataset.StudyDate, dataset.StudyTime = when.strftime("%Y%m%d"), when.strftime("%H%M%S.%f")
     dataset.PositionReferenceIndicator, dataset.PatientPosition, dataset.Laterality = "", "", ""
@@ -106,6 +108,7 @@ def _study(patient_and_study: PatientAndStudy, when: datetime, *, placed: bool) 
         setattr(dataset, keyword, None)
     for keyword, value in patient_and_study.items():
         setattr(dataset, keyword, value)
+    # Series of one frame of reference are overlaid by viewers: made-up places must not share one with true ones.
     if "FrameOfReferenceUID" not in dataset or not placed:
         dataset.FrameOfReferenceUID = new_uid()
     return dataset

@@ -88,6 +88,7 @@ def _complete(dataset: Dataset) -> list[str]:
             high = dataset.get("HighBit")
             dataset.BitsStored = int(dataset.BitsAllocated) if high is None else int(high) + 1
             notes.append("BitsStored is absent and was taken from the other bit counts.")
+        # One sample is all that MR has, and needs no note.
         if dataset.get("SamplesPerPixel") is None:
             dataset.SamplesPerPixel = 1
         if dataset.get("PixelRepresentation") is None:
@@ -102,6 +103,7 @@ def _complete(dataset: Dataset) -> list[str]:
 
 def _guess_syntax(dataset: Dataset) -> uid.UID:
     """Return the uncompressed syntax in which pydicom found a data set without meta information to be encoded."""
+    # Without meta information no compressed syntax can be meant: DICOM's default is one of these three.
     implicit, little = dataset.original_encoding
     if implicit:
         return uid.ImplicitVRLittleEndian

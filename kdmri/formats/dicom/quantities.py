@@ -61,6 +61,7 @@ def _scale_slope(header: Dataset, frame: int) -> float | None:
 
 def rescale_type(headers: Sequence[Dataset]) -> str:
     """Return the unit of the modality values that all headers state, or US (unspecified)."""
+    # One rescale for the series can have one unit only.
     types = {str(frame_value(header, "RescaleType", 0) or "US") for header in headers}
     return types.pop() if len(types) == 1 else "US"
 

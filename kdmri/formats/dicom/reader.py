@@ -139,6 +139,7 @@ def _group(upload: Upload, max_pixels: int) -> list[DicomSeries]:
         with naming(dataset):
             slices = list(_slices(dataset))
             earlier = known.setdefault(str(dataset.SOPInstanceUID), [])
+            # Equal UIDs alone are no proof: some writers give one UID to all slices of a series.
             if any(_is_same(slices, other) for other in earlier):
                 repeated += 1
                 continue
@@ -172,6 +173,7 @@ def _slices(dataset: Dataset) -> Iterator[_Slice]:
     """Decode the magnitude frames of an instance, or the slices of a tiled one; takes the pixel data off it."""
     frames = magnitude_frames(dataset)
     decoded = decode_pixels(dataset, frames)
+    # The decoded pixels are twice as large already; the header lives on until the answer is written.
     del dataset.PixelData
     tiles = None if is_enhanced(dataset) or tile_name(dataset) is None else tiling(dataset)
     if tiles is not None:

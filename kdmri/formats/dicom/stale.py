@@ -31,6 +31,7 @@ SAFE_PRIVATE = (
 
 def drop_stale(dataset: Dataset) -> None:
     """Drop what holds for the old pixels only; see `STALE` and `SAFE_PRIVATE`."""
+    # Kept aside and written again, because a creator and its elements are deleted together.
     safe = [
         (group, creator, offset, dataset.private_block(group, creator)[offset])
         for group, creator, offsets in SAFE_PRIVATE

@@ -133,6 +133,7 @@ def _on_card(
         session = onnxruntime.InferenceSession(str(model), options, providers=chosen, enable_fallback=0)
     except Exception as error:
         raise InvalidRequest(f"ONNX Runtime could not load its {wanted}: {str(error).strip()}") from error
+    # The session of a provider whose libraries are missing opens all the same, with the next one of the list.
     if (got := session.get_providers()[0]) != wanted:
         raise InvalidRequest(f"ONNX Runtime could not load its {wanted} and took {got}")
     return session
