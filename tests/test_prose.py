@@ -21,27 +21,11 @@ PARTICIPLES_AIM, CLAUSES_AIM, DOCUMENTED_AIM = 0.02, 0.01, 0.40
 """Shares: of functions, of docstrings, and of docstrings of functions with three parameters or more."""
 
 # Comments are counted over the whole project, whose aim is 3 in a hundred lines: packages differ in how much they need.
-COMMENTS_FLOOR = 0.009
+COMMENTS_FLOOR = 0.025
 
-PARTICIPLES = {
-    "kdmri/api": 1,
-    "kdmri/formats": 13,
-    "kdmri/operations": 5,
-    "kdmri/physics": 4,
-    "service/observability": 2,
-    "service/transports": 1,
-}
+PARTICIPLES = {"kdmri/formats": 11}
 """Functions named by a participle that a package may still have where that is more than its share."""
-CLAUSES = {
-    "kdmri": 2,
-    "kdmri/cli": 1,
-    "kdmri/formats": 9,
-    "kdmri/operations": 1,
-    "kdmri/physics": 1,
-    "kdmri/quality": 1,
-    "kdmri/runtime": 8,
-    "service/engine": 1,
-}
+CLAUSES = {"kdmri/formats": 4}
 """Docstrings that begin with a clause, likewise."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
