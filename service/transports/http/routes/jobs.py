@@ -82,7 +82,7 @@ def _submission(operations: dict[str, type[Operation]]) -> Callable[..., Any]:
         if (kind := operations.get(operation.replace("-", "_"))) is None:
             raise InvalidRequest(f"expected operation {' or '.join(operations)}, got {operation[:40]!r}")
         parameters = {name: value for name, value in request.query_params.items() if name != "operation"}
-        accepted = await accept_job(request, service, _validated(kind, parameters), accept, idempotency_key)
+        accepted = await accept_job(request, service, _validate(kind, parameters), accept, idempotency_key)
         response.headers.update(location_of(accepted))
         return accepted
 
@@ -190,7 +190,7 @@ def _desk_of(service: Service) -> Desk:
     return service.jobs
 
 
-def _validated(kind: type[Operation], parameters: dict[str, str]) -> Operation:
+def _validate(kind: type[Operation], parameters: dict[str, str]) -> Operation:
     try:
         return kind.model_validate(parameters)
     except ValidationError as error:
