@@ -53,10 +53,12 @@ def test_normal_operator(benchmark: BenchmarkFixture, acquisition: Acquisition) 
 
 def test_data_consistency(benchmark: BenchmarkFixture, acquisition: Acquisition) -> None:
     image, pattern, maps = acquisition.zero_filled / acquisition.scale, acquisition.pattern, acquisition.sensitivities
+    # Scripted, as bundles hold it: eager PyTorch would be another measurement.
     benchmark(torch.jit.script(DataConsistency()), image, image, pattern, maps, torch.ones(()))
 
 
 def test_sparse_fit(benchmark: BenchmarkFixture, acquisition: Acquisition) -> None:
+    # Given, because its estimation is not part of the kernel.
     noise = 0.01 * acquisition.scale.flatten()
     benchmark(partial(sparse_fit, acquisition, noise=noise, guide=acquisition.zero_filled))
 

@@ -31,6 +31,7 @@ def _processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     (name, *_) = [line.partition(": ")[2] for line in lines if line.startswith("model name")] or [platform.machine()]
     flags = next((line for line in lines if line.startswith("flags")), "").split()
+    # The instructions that decide in which precisions the denoisers can compute, and how fast.
     known = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in flags]
     return f"{name} ({', '.join(known)})" if known else name
 
@@ -51,5 +52,6 @@ def peaks(*, repeats: int, sizes: Sequence[int] = SIZES) -> dict[str, float]:
             left, right = torch.ones(2, size, size, dtype=dtype)
             runs[size] = partial(torch.mm, left, right)
         times = in_turns(runs, repeats)
+        # A product of n x n matrices takes n^3 multiplications and as many additions.
         found[name] = max(2 * size**3 / (min(milliseconds) / 1000) for size, milliseconds in times.items())
     return found

@@ -38,6 +38,7 @@ def write(target: Path, slices: int) -> None:
         data = place.create_dataset("data", (slices * LINES,), acquisition_dtype, maxshape=(None,), chunks=(1,))
         rows = np.empty(LINES, acquisition_dtype)
         for number in range(slices):
+            # As plain as possible: no averages, no calibration and no noise, so that the reading itself is measured.
             heads = np.zeros(LINES, acquisition_dtype["head"])
             heads["version"], heads["number_of_samples"], heads["center_sample"] = 1, SAMPLES, SAMPLES // 2
             heads["active_channels"] = heads["available_channels"] = COILS
@@ -89,6 +90,7 @@ def alone(read: Callable[[Path], object], source: Path, small: Path) -> tuple[fl
         source: The file to time.
         small: A small file for the warm-up.
     """
+    # Spawned: a fork would share this process's memory, and with it pages that were paid for already.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(time_reader, read, source, small).result()
 
@@ -105,6 +107,7 @@ def main() -> None:
         write(source, options.slices)
         write(small, 1)
         alone(plainly, source, small)  # into the page cache
+        # A pair at a time, so that whatever else the machine does falls on both readers.
         pairs = [[alone(read, source, small) for read in (as_k_space, plainly)] for _ in range(options.repeats)]
         size = source.stat().st_size / 1e9
     lines = [f"{COILS} coils, {options.slices} slices, {LINES} lines of {SAMPLES} samples, {size:.1f} GB"]

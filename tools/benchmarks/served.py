@@ -40,6 +40,7 @@ class Client:
 
     def send(self, body: bytes) -> None:
         """Send one request to the student. Raises RuntimeError if it is refused."""
+        # One connection for all requests, as clients keep it: opening one would be part of every measured time.
         self._connection.request("POST", "/reconstruct", body, KIND)
         answer = self._connection.getresponse()
         content = answer.read()
@@ -59,6 +60,7 @@ class Client:
 
 def settings(threads: int, **more: object) -> dict[str, str]:
     """Return the settings of a measured service: no shadow runs, room for all clients, no log line for each answer."""
+    # Shadow runs would compete with the requests for the processor, and log lines would be written between them.
     chosen = {"shadow_rate": 0, "queue": 64, "threads": threads, "log_level": "warning", **more}
     return {f"KDMRI_{name.upper()}": str(value) for name, value in chosen.items()}
 
@@ -94,6 +96,7 @@ def latency(service: Service, kspace: KSpace, bare: Callable[[], object], repeat
         "request": Spread.of(found["request"]),
         "bare": Spread.of(found["bare"]),
         "ratio": Spread.of(ratios(found["request"], found["bare"])),
+        # Without the first, which is the warm-up of `in_turns`.
         "stages": {name: median(stages.get(name, 0.0) for stages in profile[1:]) for name in profile[-1]},
     }
 
@@ -118,6 +121,7 @@ def throughput(
         pool = opened.enter_context(ThreadPoolExecutor(clients))
         for turn in range(rounds + 1):
             counts = list(pool.map(Client.repeat, crowd, repeat(body), repeat(time.perf_counter() + seconds)))
+            # By the longest time: each client ends with the request that it is at when the turn is over.
             pace = sum(count for count, _ in counts) / max(lasted for _, lasted in counts)
             count, lasted = run_until(bare, time.perf_counter() + seconds)
             if turn:  # the first warms up
@@ -150,6 +154,7 @@ def starts(folder: Path, repeats: int, **environment: str) -> Spread:
 def earlier(folder: Path) -> Iterator[dict[str, str] | None]:
     """Return the environment that runs the service from the code of commit BEFORE, or None if git does not have it."""
     tree = folder / BEFORE
+    # A work tree beside this one: the checkout, and what is not committed in it, stay as they are.
     added = ["git", "-C", str(ROOT), "worktree", "add", "--detach", str(tree), BEFORE]
     if subprocess.run(added, capture_output=True, check=False).returncode:
         yield None
@@ -178,6 +183,7 @@ def stacks(
         with serving(folder, **settings(threads)) as service:
             with closing(Client(service)) as client:
                 client.send(path.read_bytes())
+            # VmHWM is the peak of the whole life of the process, so every measurement needs a new one.
             status = Path(f"/proc/{service.process.pid}/status").read_text()
             megabytes = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1000  # type: ignore[index]
             found.append((megabytes, client.stages))
@@ -191,5 +197,6 @@ def _write_stack(path: Path, count: int, shape: tuple[int, int, int]) -> None:
     with h5py.File(path, "w") as file:
         stored = file.create_dataset("kspace", (count, *shape), np.complex64)
         file["mask"] = one.mask[0, 0]
+        # Slice by slice, because a stack of many slices need not fit in the memory of this process.
         for number in range(count):
             stored[number] = one.samples[0]

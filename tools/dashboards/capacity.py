@@ -8,6 +8,7 @@ SERVICE = 'job="kdmri"'
 WAITING, PLACES, RUNNING = "sum(kdmri_queue_depth)", "sum(kdmri_queue_capacity)", "sum(kdmri_in_progress)"
 STAGE, REQUESTS, BATCH = "kdmri_stage_duration_seconds", "kdmri_requests_total", "kdmri_batch_size"
 GPU = "kdmri_gpu_memory"
+# A series in place of none, so that the panel says why it is empty.
 NO_CARD = 'label_replace(vector(0), "device", "no GPU", "", "")'
 OPERATION = 'operation=~"$operation"'
 
@@ -173,6 +174,7 @@ def dashboard() -> Dashboard:
 
 def busy() -> str:
     """Return the PromQL for seconds of model time a second."""
+    # Without `queue`, which is waiting, and without reading and encoding, which need no turn.
     stages = 'stage=~"sensitivities|denoise|data_consistency"'
     return f"sum(rate({STAGE}_sum{{{stages}}}[{RECENT}]))"
 

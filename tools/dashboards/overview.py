@@ -174,6 +174,7 @@ def latency(percent: int) -> timeseries.Panel:
 
 def share(digit: str, window: str) -> str:
     """Return the PromQL for the share of statuses that begin with a digit; 0 rather than nothing if there was none."""
+    # A sum over no series is nothing, not zero, and would make the whole ratio nothing.
     those = f'sum(rate({REQUESTS}{{{CHOSEN}, status=~"{digit}.."}}[{window}]))'
     return f"({those} or vector(0)) / sum(rate({REQUESTS}{{{CHOSEN}}}[{window}]))"
 

@@ -48,6 +48,7 @@ def rules(prometheus: str) -> Iterator[Query]:
 
 def metric_names(expr: str) -> set[str]:
     """List the names of the series that a PromQL expression selects."""
+    # In this order: texts may hold braces, selectors hold label names, and clauses list labels as functions do series.
     expr = re.sub(r'"[^"]*"', "", expr)
     expr = re.sub(r"\{[^}]*\}|\[[^]]*\]", "", expr)
     expr = re.sub(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", "", expr)
@@ -64,6 +65,7 @@ def fill_variables(expr: str, variables: dict[str, str] = VARIABLES) -> str:
 
 def answer_always(expr: str) -> str:
     """Rewrite an alert's expression so that it answers 0, not nothing, if there is data and no reason to alarm."""
+    # Selectors are left alone: their = and != compare labels, not values.
     parts = re.split(r"(\{[^}]*\})", expr)
     return "".join(part if part.startswith("{") else COMPARISON.sub(r"\1 bool", part) for part in parts)
 
@@ -92,6 +94,7 @@ def instant(
     """
     at = {} if time is None else {"time": time}
     found = _ask(prometheus, "query", query=fill_variables(expr, variables), **at)
+    # Prometheus writes numbers as texts, because JSON has neither NaN nor infinity.
     answers = [(series["metric"], float(series["value"][1])) for series in found]
     return [(labels, value) for labels, value in answers if not math.isnan(value)]
 

@@ -87,11 +87,13 @@ async def measure_operation(arms: dict[str, Arm], request: dict[str, Any], secon
         for _ in range(3):
             await arm.latency(request)
         await arm.wait_for_shadow_runs()
+    # The time of one request alone sets the pace of arrivals: half load on this machine, whatever its speed.
     alone = float(np.median([await arms["off"].latency(request) for _ in range(15)]))
     before = await arms["on"].shadows()
     turns: dict[str, list[list[float]]] = {name: [] for name in arms}
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
+        # Exponential gaps are those of clients that do not know of each other; a mean of twice the time is half load.
         arrivals = np.cumsum(rng.exponential(2 * alone, TURN))
         for name in sorted(arms, reverse=len(turns["on"]) % 2 == 0):
             turns[name].append(await arms[name].turn(request, arrivals))
@@ -119,6 +121,7 @@ def ratio(on: np.ndarray, off: np.ndarray, rng: np.random.Generator) -> dict[str
         off: Turns without.
         rng: Draws pairs of turns anew, the same of both.
     """
+    # Whole pairs are drawn: requests of a turn wait for each other, so that they are not independent.
     drawn = rng.integers(len(on), size=(DRAWS, len(on)))
     p95 = partial(np.percentile, q=95)
     ratios = [p95(on[pairs]) / p95(off[pairs]) for pairs in drawn]

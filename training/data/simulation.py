@@ -130,6 +130,7 @@ def reconstruction_batch(slices: Slices, simulation: Simulation, rng: Generator)
         [simulate_phase(shape, rng, ripple=r, steepness=s) for r, s in zip(ripples, steepness, strict=True)]
     )
     masks = torch.stack([_draw_mask(columns, simulation, rng) for _ in range(simulation.batch)])
+    # A power of a uniform number: most scans have little noise, few have much.
     deviation = simulation.noise * rng.random(simulation.batch) ** simulation.noise_exponent
     noise = torch.tensor(deviation, dtype=torch.float32)
     mask = masks[:, None, None, :].expand(-1, 1, *shape).float().contiguous()
@@ -157,6 +158,7 @@ def undersampled_batch(slices: Slices, undersampling: Undersampling, rng: Genera
         undersampling: ranges to draw from.
         rng: source of randomness.
     """
+    # One size for a batch, and about as many pixels whatever the size: memory and time of a step stay the same.
     columns = int(rng.choice(undersampling.columns))
     shape = (undersampling.pixels // columns // 8 * 8, columns)
     images, masks = [], []
@@ -171,6 +173,7 @@ def undersampled_batch(slices: Slices, undersampling: Undersampling, rng: Genera
 
 def _draw_mask(columns: int, simulation: Simulation, rng: Generator) -> Tensor:
     acceleration = rng.uniform(*simulation.accelerations)
+    # Any pattern and any width of the centre near the usual one: scanners choose both, and a client need not say which.
     pattern = rng.choice(list(MASKS))
     lines = max(2, round(centre_lines(columns, acceleration) * rng.uniform(0.7, 1.4)))
     return torch.from_numpy(MASKS[pattern](columns, acceleration, lines, rng))

@@ -56,6 +56,7 @@ def volumes(experiment: Experiment, data: Path, split: str) -> Iterator[tuple[st
         raise FileNotFoundError(f"expected volumes/{split}/{experiment.anatomy}/*.nii.gz in the data folder")
     for file in files:
         volume = load_volume(file)
+        # From the middle of the first interval on: the end slices of a volume hold little.
         yield file.name.removesuffix(".nii.gz"), volume[experiment.every // 2 :: experiment.every]
 
 
@@ -113,6 +114,7 @@ def _as_network(model: Model) -> Restorer:
     """Wrap a served model so that it is called in the same way as DCCNN."""
 
     def network(zero_filled: Tensor, mask: Tensor, sensitivities: Tensor) -> Tensor:
+        # The networks' image alone: with one coil nothing follows the cascades, and DCCNN has no units to restore.
         return Reconstructor(model).run_cascades(Acquisition(fft2c(zero_filled)[:, None], mask, sensitivities))
 
     return network
@@ -150,6 +152,7 @@ def _score_volumes(
 
 def _figures(truth: Volume, image: Volume) -> tuple[float, float, float, float]:
     """Compute PSNR, SSIM, NMSE and HFN, in the order of Result's fields."""
+    # Five digits are more than any table shows, and keep committed files free of differences in rounding.
     psnr, ssim = metrics.psnr(truth, image), metrics.ssim(truth, image)
     return round(psnr, 5), round(ssim, 5), round(metrics.nmse(truth, image), 5), round(metrics.hfn(truth, image), 5)
 

@@ -121,6 +121,7 @@ def simulate_kspace(truth: np.ndarray, acceleration: float, seed: int) -> KSpace
 
 
 def _reconstruction(model: Model, file: Path) -> Iterator[Score]:
+    # One seed for all methods: every one gets the same lines and the same phase.
     truth = load_volume(file)[::EVERY]
     for acceleration in ACCELERATIONS:
         kspace = simulate_kspace(truth, acceleration, seed=0)
@@ -135,6 +136,7 @@ def _reconstruction(model: Model, file: Path) -> Iterator[Score]:
 def _enlargement(model: Model, file: Path) -> Iterator[Score]:
     volume = torch.from_numpy(load_volume(file)[::EVERY])
     for scale in SCALES:
+        # Cropped to a multiple of the scale, which truncation of k-space needs.
         rows, columns = (size // scale * scale for size in volume.shape[1:])
         truth = volume[:, :rows, :columns]
         coarse = downsample(truth, scale)
@@ -149,6 +151,7 @@ def _enlargement(model: Model, file: Path) -> Iterator[Score]:
 
 def bicubic(coarse: np.ndarray, scale: int) -> np.ndarray:
     """Interpolate by cubic splines onto the grid of `upsample`, slice by slice."""
+    # Pixel centres of the finer grid in units of the coarse one: both cover the same field of view.
     grid = [(np.arange(size * scale) + 0.5) / scale - 0.5 for size in coarse.shape[1:]]
     points = np.meshgrid(*grid, indexing="ij")
     return np.stack([map_coordinates(image, points, order=3, mode="nearest") for image in coarse])

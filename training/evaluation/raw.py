@@ -48,6 +48,8 @@ def evaluate(models: list[Model], data: Path) -> Iterator[Score]:
             answers |= {model.manifest.role: Reconstructor(model).reconstruct(retrospective).pixels for model in models}
             if shutil.which("bart"):
                 tried = (bart(retrospective, regularisation) for regularisation in REGULARISATIONS)
+                # Chosen with the truth at hand, which favours BART: no comparison can be in kdmri's favour by this
+                # choice.
                 answers["BART"] = min(tried, key=lambda image: float(np.linalg.norm(image - truth)))
             for method, image in answers.items():
                 yield score("raw k-space", method, name, f"seed {seed}", condition, truth, image)
@@ -61,6 +63,7 @@ def add_noise(kspace: KSpace, deviation: float, seed: int) -> KSpace:
         deviation: standard deviation of the real part and of the imaginary part.
         seed: seed of the noise.
     """
+    # A stream of its own: the seed alone draws the mask, and noise must not depend on how many lines that takes.
     real, imaginary = np.random.default_rng([seed, 1]).standard_normal((2, *kspace.samples.shape), dtype=np.float32)
     samples = kspace.samples + np.float32(deviation) * (real + 1j * imaginary)
     return replace(kspace, samples=samples.astype(np.complex64))
@@ -84,6 +87,7 @@ def bart(kspace: KSpace, regularisation: float) -> np.ndarray:
 def _pics(folder: Path, samples: Tensor, maps: Tensor, regularisation: float) -> Complex64[ndarray, "row column"]:
     _write(folder / "kspace", samples.numpy())
     _write(folder / "maps", maps.numpy())
+    # -S keeps the units of the samples; the coil sensitivities are kdmri's, so that only the methods differ.
     arguments = ["-S", "-R", f"W:3:0:{regularisation}", "-i", "60", "kspace", "maps", "image"]
     subprocess.run(["bart", "pics", *arguments], cwd=folder, check=True, capture_output=True)
     return np.fromfile(folder / "image.cfl", np.complex64).reshape(samples.shape[1:], order="F")

@@ -48,6 +48,7 @@ class Lessons:
         """Return `loss` of what `watch` records inside the student and inside the teacher on one batch."""
 
         def objective(trained: Network, batch: Batch) -> Tensor:
+            # Both see the same batch: the teacher first, without gradients, whose memory the student's pass then has.
             with torch.no_grad(), self.fabric.autocast(), watch(self.teacher, "teacher") as taught:
                 self.teacher(*batch.inputs())
             with watch(trained, "student") as learned:
@@ -90,6 +91,7 @@ def distil(
     """
     lessons = Lessons(recipe, teacher, fabric)
     attention = lessons.attention()
+    # Four batches for the score of the first stage, which only chooses among checkpoints and is in no table.
     fixed = [examples(recipe, validation, VALIDATION_STAGE, fabric.device)(step) for step in range(4)]
 
     def attention_score(trained: Network) -> float:

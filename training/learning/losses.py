@@ -53,6 +53,7 @@ def distillation_loss(
 
 def attention_map(feature: Feature) -> Float[Tensor, "batch pixel"]:
     """Q = sum over channels of A^2, L2-normalised over each image (Zagoruyko & Komodakis 2017; KD-MRI eq. 2)."""
+    # In float32: squares of bfloat16 features have two or three digits, too few for the difference of two maps.
     return normalize(feature.float().square().sum(dim=1).flatten(1), dim=1)
 
 
@@ -76,6 +77,7 @@ def hint_loss(student: Sequence[Feature], teacher: Sequence[Feature]) -> Float[T
 
 def similarity(feature: Feature) -> Float[Tensor, "batch batch"]:
     """Inner products of the features of each pair of images in a batch, each row normalised."""
+    # In float32, because these are sums over all features of an image.
     rows = feature.float().flatten(1)
     return normalize(rows @ rows.T, dim=1)
 

@@ -56,6 +56,7 @@ def validation_score(recipe: Recipe, slices: Slices, device: torch.device) -> Sc
     @torch.no_grad()
     def score(network: Network) -> float:
         network.eval()
+        # Magnitudes, since that is what clients get; the peak is 1 in the units of a batch.
         errors = [(network(*b.inputs()).abs() - b.target.abs()).square().mean(dim=(-2, -1)) for b in batches]
         network.train()
         return float(-10 * torch.log10(torch.cat(errors)).mean())
