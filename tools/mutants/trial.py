@@ -119,8 +119,11 @@ def _pytest(suite: Sequence[str]) -> None:
     # A mutant and its original may be written within one second, and have one size: cached bytecode would look fresh.
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    # This process began with the repository's own modules, as `python -m tools.mutants` was started there.
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("kdmri", "tools", "tests")]:
+        del sys.modules[name]
     sys.path[:0] = [str(Path.cwd()), str(Path.cwd() / ".names")]
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
     with redirect_stdout(io.StringIO()):
-        status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *suite])
+        status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *suite])
     sys.exit(int(status))
