@@ -16,7 +16,9 @@ LEAST_TIMEOUT = 60.0
 
 
 def main(
-    packages: Annotated[list[str] | None, typer.Argument(help="physics, operations, engine; by default all")] = None,
+    packages: Annotated[
+        list[str] | None, typer.Argument(help="engine, operations, physics, parsing; by default all")
+    ] = None,
     sample: Annotated[int, typer.Option(min=1, help="places of the source to try in each package")] = SAMPLE,
     seed: Annotated[int, typer.Option(help="seed of the sample")] = SEED,
     every: Annotated[bool, typer.Option("--all", help="try every mutation: hours")] = False,

@@ -7,7 +7,12 @@ it within something larger come last.
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"physics": "kdmri/physics", "operations": "kdmri/operations", "engine": "service/engine"}
+PACKAGES = {
+    "engine": "service/engine",
+    "operations": "kdmri/operations",
+    "physics": "kdmri/physics",
+    "parsing": "service/engine/parsing",
+}
 """Folder of each package by the name under which its figures are kept."""
 
 ANSWERS = (
@@ -75,4 +80,4 @@ SUITES: dict[str, tuple[str, ...]] = {
 
 def modules(package: str) -> list[Path]:
     """Return the modules of a package that have tests here, relative to the repository."""
-    return [Path(module) for module in SUITES if module.startswith(f"{PACKAGES[package]}/")]
+    return [path for path in map(Path, SUITES) if path.parent == Path(PACKAGES[package])]

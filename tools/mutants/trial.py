@@ -102,6 +102,8 @@ def run_tests(suite: Sequence[str], *, timeout: float) -> int:
     Returns:
         PASSED, or the exit status of what went wrong.
     """
+    # Small arrays gain nothing from a second thread, and on a busy machine threads wait for one another.
+    os.environ["OMP_NUM_THREADS"] = "1"
     processes = get_context("forkserver")
     processes.set_forkserver_preload(PRELOADED)
     process = processes.Process(target=_pytest, args=(list(suite),))
