@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from kdmri.data.kspace import KSpace
 from kdmri.phantoms import phantom, scan
 from kdmri.physics.fourier import centre_crop, ifft2c
-from kdmri.runtime.measurement import remove_oversampling
+from kdmri.runtime.measurement import measurements, remove_oversampling
 
 
 def plain(kspace: KSpace) -> torch.Tensor:
@@ -33,3 +36,24 @@ def test_sampling_that_varies_along_the_readout_is_left_alone() -> None:
     mask = np.random.default_rng(0).random((1, 24, 16)) < 0.5
     measured = KSpace(scan(phantom(24, 16)).samples * mask, mask, (12, 16))
     assert remove_oversampling(measured) is measured
+
+
+def virtual_coils(kspace: KSpace, coils: int | None = None) -> int:
+    """Return the number of virtual coils that a scan is reconstructed from."""
+    (measured,) = measurements(kspace, torch.device("cpu"), coils=coils)
+    return measured.acquisition.coils
+
+
+@pytest.mark.parametrize(("acceleration", "expected"), [(2, 4), (4, 8), (8, 12)])
+def test_a_separate_calibration_leaves_two_coils_for_each_pixel_that_folds_if_there_are_as_many(
+    acceleration: int, expected: int
+) -> None:
+    """Twelve coils that all see the same, so that one keeps their energy: more can only be for the folds."""
+    rows, columns = 16, 32
+    seen = np.repeat(scan(phantom(rows, columns)).samples, 12, axis=1)
+    lines = np.arange(columns) % acceleration == 0
+    folded = KSpace(seen * lines, np.broadcast_to(lines, (1, rows, columns)), (rows, columns))
+    full = KSpace(seen, np.ones((1, rows, columns), bool), (rows, columns))
+    assert virtual_coils(replace(folded, calibration=full)) == expected
+    assert virtual_coils(replace(folded, calibration=full), coils=3) == 3
+    assert virtual_coils(full) == 1

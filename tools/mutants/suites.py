@@ -15,14 +15,6 @@ PACKAGES = {
 }
 """Folder of each package by the name under which its figures are kept."""
 
-ANSWERS = (
-    "tests/service/transports/test_reconstruct.py",
-    "tests/service/transports/test_super_resolve.py",
-    "tests/api/test_front_door.py",
-    "tests/cli/test_main.py",
-    "tests/operations/test_third_task.py",
-)
-"""Tests of whole requests, which hold the operations."""
 PARSERS = "tests/service/engine/parsing"
 SUITES: dict[str, tuple[str, ...]] = {
     "kdmri/physics/acquisition.py": ("tests/physics/test_acquisition.py", "tests/physics/test_consistency.py"),
@@ -36,21 +28,19 @@ SUITES: dict[str, tuple[str, ...]] = {
     "kdmri/physics/sampling.py": ("tests/physics/test_sampling.py",),
     "kdmri/physics/scaling.py": ("tests/physics/test_scaling.py", "tests/physics/test_acquisition.py"),
     "kdmri/physics/sparse_fit.py": ("tests/physics/test_sparse_fit.py",),
-    "kdmri/operations/encoding.py": ("tests/operations/test_encoding.py", *ANSWERS),
-    "kdmri/operations/operation.py": ("tests/operations/test_encoding.py", *ANSWERS),
+    "kdmri/operations/encoding.py": ("tests/operations/test_encoding.py"),
+    "kdmri/operations/operation.py": ("tests/operations/test_encoding.py"),
     "kdmri/operations/packing.py": ("tests/operations/test_packing.py", f"{PARSERS}/test_messages.py"),
     "kdmri/operations/reconstruction.py": (
         "tests/operations/test_jobs.py",
         "tests/operations/test_packing.py",
-        *ANSWERS,
     ),
     "kdmri/operations/super_resolution.py": (
         "tests/operations/test_jobs.py",
         "tests/operations/test_packing.py",
-        *ANSWERS,
     ),
     "kdmri/operations/undersampling.py": ("tests/operations/test_undersampling.py",),
-    "service/engine/answer.py": ("tests/service/transports/test_reconstruct.py",),
+    "service/engine/answer.py": ("tests/service/transports/test_reconstruct.py"),
     "service/engine/cancellation.py": (
         "tests/service/engine/test_cancellation.py",
         "tests/service/engine/test_batches.py",

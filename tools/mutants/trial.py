@@ -1,15 +1,15 @@
 """Trials of mutants in a copy of the repository, so that no other process sees code that is wrong on purpose."""
 
-import io
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from difflib import ndiff
-from multiprocessing import get_context
+from importlib import import_module
 from pathlib import Path
+from select import select
+from signal import SIGKILL
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -32,7 +32,9 @@ PRELOADED = [
 ]
 """Libraries that the tests import: a process that has them already forks for each mutant, which saves seconds."""
 IMPORT_NAMES = {"kdmri": "kdmri", "service": "kdmri_service", "training": "kdmri_training"}
-PASSED, FAILED = 0, 1
+PASSED = 0
+OUTPUT = Path(".output")
+"""Output of the tests that ran last, in the working directory."""
 
 
 class Trial(BaseModel):
@@ -100,24 +102,32 @@ def run_tests(suite: Sequence[str], *, timeout: float) -> int:
         timeout: Seconds after which the tests count as failed.
 
     Returns:
-        PASSED, or the exit status of what went wrong.
+        PASSED, or the exit status of what went wrong; negative for a process that was ended.
     """
     # Small arrays gain nothing from a second thread, and on a busy machine threads wait for one another.
     os.environ["OMP_NUM_THREADS"] = "1"
-    processes = get_context("forkserver")
-    processes.set_forkserver_preload(PRELOADED)
-    process = processes.Process(target=_pytest, args=(list(suite),))
-    process.start()
-    deadline = time.monotonic() + timeout
-    process.join(timeout)
-    if process.is_alive() or time.monotonic() > deadline:
-        process.kill()
-        process.join()
-        return FAILED
-    return FAILED if process.exitcode is None else process.exitcode
+    for library in PRELOADED:
+        import_module(library)
+    # A fork, because multiprocessing's children know of their parent, and the service would watch it as one of its own.
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            os.setsid()
+            status = _pytest(suite)
+        finally:
+            # Whatever happens, this process must not go on as a second parent.
+            os._exit(status)
+    ended, _, _ = select([handle := os.pidfd_open(pid)], [], [], timeout)
+    os.close(handle)
+    if not ended:
+        # The whole session: tests start processes of their own.
+        os.killpg(pid, SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
 
 
-def _pytest(suite: Sequence[str]) -> None:
+def _pytest(suite: Sequence[str]) -> int:
     # A mutant and its original may be written within one second, and have one size: cached bytecode would look fresh.
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -126,6 +136,7 @@ def _pytest(suite: Sequence[str]) -> None:
         del sys.modules[name]
     sys.path[:0] = [str(Path.cwd()), str(Path.cwd() / ".names")]
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
-    with redirect_stdout(io.StringIO()):
+    # The output of the last run stays in the copy, for whoever asks why a test fails.
+    with OUTPUT.open("w") as output, redirect_stdout(output):
         status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *suite])
-    sys.exit(int(status))
+    return int(status)
