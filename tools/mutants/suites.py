@@ -28,8 +28,8 @@ SUITES: dict[str, tuple[str, ...]] = {
     "kdmri/physics/sampling.py": ("tests/physics/test_sampling.py",),
     "kdmri/physics/scaling.py": ("tests/physics/test_scaling.py", "tests/physics/test_acquisition.py"),
     "kdmri/physics/sparse_fit.py": ("tests/physics/test_sparse_fit.py",),
-    "kdmri/operations/encoding.py": ("tests/operations/test_encoding.py"),
-    "kdmri/operations/operation.py": ("tests/operations/test_encoding.py"),
+    "kdmri/operations/encoding.py": ("tests/operations/test_encoding.py",),
+    "kdmri/operations/operation.py": ("tests/operations/test_encoding.py",),
     "kdmri/operations/packing.py": ("tests/operations/test_packing.py", f"{PARSERS}/test_messages.py"),
     "kdmri/operations/reconstruction.py": (
         "tests/operations/test_jobs.py",
