@@ -12,7 +12,7 @@ BIN := .venv/bin
 PIP_INSTALL = $(BIN)/pip install --quiet $$($(BIN)/python tools/torch_index.py '$(TORCH_INDEX)') -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check mypy docs figures notebooks serve bench kernels lock clean test-stack dashboards
+.PHONY: help demo test coverage mutants check mypy docs figures notebooks serve bench kernels lock clean test-stack dashboards
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ test: .venv/dev  ## install and pass the tests
 
 coverage: .venv/dev  ## pass the tests and report the branches of kdmri and service that they reach; TESTS=folder for a part
 	$(BIN)/pytest --cov --cov-report=term:skip-covered $(TESTS)
+
+mutants: .venv/dev  ## try a sample of wrong conditions, loops and signs: which do the tests notice? docs/reports/mutants.md
+	$(BIN)/python -W ignore -m tools.mutants
 
 check: .venv/dev  ## ruff, mypy, import-linter, the documentation without a warning
 	$(BIN)/ruff check .

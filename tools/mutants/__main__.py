@@ -27,6 +27,7 @@ def main(
     """Try mutants of each package, and write the report."""
     for package in packages or list(suites.PACKAGES):
         with trial.copy_of_repository():
+            commit = _commit()
             counted = logic.mutations(suites.modules(package))
             chosen = counted if every else logic.sample(counted, sample, seed)
             trials = [_try(mutation) for mutation in chosen if modules in str(mutation.module_path)]
@@ -34,7 +35,7 @@ def main(
             continue
         figures = page.Figures(
             date=f"{datetime.now(UTC):%Y-%m-%d}",
-            commit=_commit(),
+            commit=commit,
             seed=None if every else seed,
             mutations=len(counted),
             trials=trials,
@@ -68,7 +69,7 @@ def _timeout(suite: tuple[str, ...]) -> float:
 
 def _commit() -> str:
     command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, cwd=suites.ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         "tests/operations/test_packing.py",
     ),
     "kdmri/operations/undersampling.py": ("tests/operations/test_undersampling.py",),
-    "service/engine/answer.py": ("tests/service/transports/test_reconstruct.py"),
+    "service/engine/answer.py": ("tests/service/transports/test_reconstruct.py",),
     "service/engine/cancellation.py": (
         "tests/service/engine/test_cancellation.py",
         "tests/service/engine/test_batches.py",
@@ -50,7 +50,6 @@ SUITES: dict[str, tuple[str, ...]] = {
         "tests/service/engine/test_cancellation.py",
         "tests/service/transports/test_reconstruct.py",
         "tests/service/transports/test_super_resolve.py",
-        f"{PARSERS}/test_pool.py",
     ),
     "service/engine/inference.py": (
         "tests/service/engine/test_cancellation.py",
