@@ -15,7 +15,7 @@ from kdmri.errors import UnsupportedInput
 from kdmri.formats import nifti
 from kdmri.formats.dicom import reader as dicom
 from kdmri.formats.kspace import fastmri
-from kdmri.operations.undersampling import of_images, read_full, undersampled
+from kdmri.operations.undersampling import keep_lines, of_images, read_full
 from kdmri.phantoms import phantom, scan
 from kdmri.physics.sampling import MASKS
 from tests.scans import rss
@@ -25,7 +25,7 @@ FULL = scan(phantom(32, 64).repeat(2, axis=0), coils=2)
 
 @pytest.mark.parametrize("mask", sorted(MASKS))
 def test_kept_lines_are_as_they_were_and_the_others_empty_in_every_slice(mask: str) -> None:
-    found = undersampled(FULL, 4, mask=mask, seed=3)
+    found = keep_lines(FULL, 4, mask=mask, seed=3)
     kept = np.broadcast_to(found.mask[:, np.newaxis], FULL.samples.shape)
     assert_array_equal(found.samples[kept], FULL.samples[kept])
     assert not found.samples[~kept].any()
@@ -34,21 +34,21 @@ def test_kept_lines_are_as_they_were_and_the_others_empty_in_every_slice(mask: s
 
 
 def test_a_seed_chooses_the_lines() -> None:
-    patterns = [undersampled(FULL, 4, seed=seed).mask for seed in (0, 0, 1)]
+    patterns = [keep_lines(FULL, 4, seed=seed).mask for seed in (0, 0, 1)]
     assert_array_equal(patterns[0], patterns[1])
     assert (patterns[0] != patterns[2]).any()
 
 
 def test_patient_and_calibration_are_left_out() -> None:
     named = replace(FULL, patient_and_study=PatientAndStudy(PatientName="Doe^Jane"), calibration=FULL)
-    found = undersampled(named, 4)
+    found = keep_lines(named, 4)
     assert not found.patient_and_study
     assert found.calibration is None
 
 
 def test_a_scan_that_lacks_lines_is_refused() -> None:
     with pytest.raises(UnsupportedInput, match=r"fully sampled k-space, got acceleration 2\.0"):
-        undersampled(scan(phantom(32, 64), acceleration=2), 4)
+        keep_lines(scan(phantom(32, 64), acceleration=2), 4)
 
 
 def read_back(source: Path) -> KSpace:
