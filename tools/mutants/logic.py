@@ -49,7 +49,7 @@ def mutations(modules: Sequence[Path]) -> list[MutationSpec]:
     found = [mutation for item in database.work_items for mutation in item.mutations]
     database.close()
     trees = {module: ast.parse(module.read_text()) for module in modules}
-    ignored = {module: list(_ignored(tree)) for module, tree in trees.items()}
+    ignored = {module: list(_extents_without_logic(tree)) for module, tree in trees.items()}
     signs = {module: list(_signs(tree)) for module, tree in trees.items()}
 
     def counts(mutation: MutationSpec) -> bool:
@@ -82,7 +82,7 @@ def sample(counted: Sequence[MutationSpec], size: int, seed: int) -> list[Mutati
     return [rng.choice(places[place]) for place in sorted(drawn)]
 
 
-def _ignored(tree: ast.AST) -> Iterator[tuple[Place, Place]]:
+def _extents_without_logic(tree: ast.AST) -> Iterator[tuple[Place, Place]]:
     """Yield beginning and end of code that holds no logic: annotations, decorators, log lines, and text of messages."""
     for node in ast.walk(tree):
         match node:
