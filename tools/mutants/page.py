@@ -40,7 +40,7 @@ class Figures(BaseModel):
 
     date: str
     commit: str
-    """The code that was tried."""
+    """The last commit that changed the code that was tried."""
     seed: int | None
     """Seed of the sample; None if every mutation was tried."""
     mutations: int
