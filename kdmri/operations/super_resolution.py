@@ -14,7 +14,7 @@ from kdmri.data.images import Images
 from kdmri.errors import UnreadableInput
 from kdmri.formats.dicom import derived
 from kdmri.formats.dicom.reader import DicomSeries, read
-from kdmri.operations.media_types import BINARY, DICOM, JSON, NIFTI, PNG, RELATED, ZIP
+from kdmri.operations.media_types import BINARY, DICOM, JSON, NIFTI, PNG, RELATED, WINDOWS_ZIP, ZIP
 from kdmri.operations.operation import Input, Job, Limits, Operation, Result, SourceFile
 from kdmri.operations.packing import Record
 from kdmri.quality import no_reference
@@ -116,7 +116,7 @@ class SuperResolve(Operation):
 
     name: ClassVar[str] = "super_resolve"
     task: ClassVar[Task] = "super-resolution"
-    body_types: ClassVar[tuple[str, ...]] = (DICOM, ZIP, BINARY)
+    body_types: ClassVar[tuple[str, ...]] = (DICOM, ZIP, WINDOWS_ZIP, BINARY)
     documented_types: ClassVar[tuple[str, ...]] = (DICOM, ZIP, RELATED)
     answer_types: ClassVar[tuple[str, ...]] = (DICOM, ZIP, RELATED, NIFTI, PNG, JSON)
     # One object can be answered bare, several need an envelope: only the files show which it is.

@@ -1,27 +1,20 @@
-"""The DICOM files of a folder."""
+"""The files of a folder that may hold DICOM."""
 
 from pathlib import Path
 
 from kdmri.errors import UnreadableDicom
-from kdmri.formats.dicom.reader import looks_like_dicom
-
-HEAD = 1024
-"""Bytes of a file that are looked at."""
+from kdmri.formats.dicom.upload import may_be_dicom
 
 
 def files(folder: Path) -> list[Path]:
-    """Find the DICOM objects at any depth of a folder, sorted by path; a DICOMDIR is not one.
+    """Find the files at any depth of a folder, sorted by path; a DICOMDIR is not one.
+
+    Files of other kinds are among them, so that the reader counts what it leaves out.
 
     Raises:
-        UnreadableDicom: there are none.
+        UnreadableDicom: none of them is DICOM or a zip.
     """
-    # A DICOMDIR begins like an object and indexes the files that are found here anyway.
-    candidates = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "DICOMDIR")
-    if objects := [path for path in candidates if _begins_as_dicom(path)]:
-        return objects
-    raise UnreadableDicom(f"expected DICOM objects in the folder, got {len(candidates)} other files")
-
-
-def _begins_as_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return looks_like_dicom(file.read(HEAD))
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "DICOMDIR")
+    if any(map(may_be_dicom, found)):
+        return found
+    raise UnreadableDicom(f"expected DICOM objects in the folder, got {len(found)} other files")

@@ -27,6 +27,10 @@ class Upload:
         self.has_zip = False
 
     def add(self, source: bytes | BinaryIO | Path) -> None:
+        # Whatever else lies in a folder may be of any size, so that a file is not read whole before its kind is known.
+        if isinstance(source, Path) and not may_be_dicom(source):
+            self._skip_other()
+            return
         content = source if isinstance(source, bytes) else _content(source)
         if content.startswith(archive.SIGNATURES):
             self.add_zip(io.BytesIO(content))
@@ -40,10 +44,10 @@ class Upload:
             self._add_file(content)
 
     def _add_file(self, content: bytes) -> None:
-        self.total += 1
         if not looks_like_dicom(content[:HEAD]):
-            self.skipped.append(Unsuitable("a DICOM file", "something else"))
+            self._skip_other()
             return
+        self.total += 1
         try:
             dataset, notes, size = parse(content, self.bytes_left)
         except UnreadableDicom as error:
@@ -58,6 +62,10 @@ class Upload:
         else:
             self.skipped.append(reason)
 
+    def _skip_other(self) -> None:
+        self.total += 1
+        self.skipped.append(Unsuitable("a DICOM file", "something else"))
+
     def nothing_left(self) -> KdmriError:
         """Return the error for an upload without any magnitude MR image."""
         reasons = dict.fromkeys(self.skipped)
@@ -69,6 +77,13 @@ class Upload:
         if len(beside) == 1:
             return UnsupportedInput(str(beside[0]))
         return UnsupportedInput(f"expected a magnitude MR image, got {', '.join(reason.got for reason in beside)}")
+
+
+def may_be_dicom(path: Path) -> bool:
+    """True if a file begins as DICOM or as a zip."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    return head.startswith(archive.SIGNATURES) or looks_like_dicom(head)
 
 
 def _content(source: BinaryIO | Path) -> bytes:

@@ -4,6 +4,7 @@ import io
 import struct
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -12,7 +13,7 @@ from numpy.testing import assert_array_equal
 from pydicom import Dataset, uid
 
 from kdmri.errors import KdmriError, UnreadableDicom, UnsupportedInput
-from kdmri.formats.dicom import reader
+from kdmri.formats.dicom import folder, reader
 
 from .slices import answer_to, content, mr_slice, zipped
 
@@ -141,6 +142,22 @@ def test_one_slice_of_a_maker_of_mosaics_is_an_image(source: Dataset) -> None:
 
 
 # --- packing ---
+
+
+@pytest.mark.parametrize("junk", [b"", b"text", bytes(2000)])
+def test_what_else_lies_in_a_folder_is_counted(tmp_path: Path, junk: bytes) -> None:
+    (tmp_path / "deep").mkdir()
+    for number, source in enumerate(numbered(1, 2)):
+        (tmp_path / "deep" / str(number)).write_bytes(source)
+    (tmp_path / "deep" / "notes").write_bytes(junk)
+    (tmp_path / "more.zip").write_bytes(zipped(numbered(3)))
+    (tmp_path / "DICOMDIR").write_bytes(b"an index")
+    (series,) = reader.read(folder.files(tmp_path))
+    assert len(series.headers) == 3
+    assert series.notes == ("1 of 4 objects were left out: 1 x something else.",)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UnreadableDicom, match="expected DICOM objects in the folder, got 0 other files"):
+        folder.files(tmp_path / "empty")
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

@@ -76,16 +76,31 @@ def test_several_files_are_answered_as_a_zip(client: TestClient) -> None:
             check_derived(MR.read_bytes(), archive.read(name), 2)
 
 
-@pytest.mark.parametrize("envelope", ["raw", "form"])
+@pytest.mark.parametrize("envelope", ["application/zip", "application/x-zip-compressed", "form"])
 def test_zip_in(client: TestClient, envelope: str) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("study/one.dcm", MR.read_bytes())
-    if envelope == "raw":
-        answer = client.post("/super-resolve", content=buffer.getvalue(), headers={"content-type": "application/zip"})
+    if envelope != "form":
+        answer = client.post("/super-resolve", content=buffer.getvalue(), headers={"content-type": envelope})
     else:
         answer = client.post("/super-resolve", files={"file": ("series.zip", buffer.getvalue())})
     check_derived(MR.read_bytes(), answer.content, 2)
+
+
+@pytest.mark.parametrize("kind", ["application/dicom", "application/zip", "application/x-zip-compressed"])
+def test_a_zip_among_the_parts_of_a_form(client: TestClient, kind: str) -> None:
+    """A part is told apart by its content, whatever type and name it has."""
+    first, second, third = instances(MR.read_bytes(), 3)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("study/two.dcm", second)
+        archive.writestr("study/readme.txt", "text")
+    parts = [("a.dcm", first), ("b.dcm", buffer.getvalue()), ("c.dcm", third)]
+    answer = client.post("/super-resolve", files=[("file", (name, content, kind)) for name, content in parts])
+    assert answer.headers["KDMRI-Notes"] == "1 of 4 objects were left out: 1 x something else."
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert len(archive.namelist()) == 3
 
 
 def test_multipart_related_is_answered_in_kind(client: TestClient) -> None:
