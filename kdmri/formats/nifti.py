@@ -61,7 +61,7 @@ def to_bytes(images: Images) -> bytes:
     """
     # Without geometry neither form is set: their codes stay 0, which says that the place is unknown.
     order, affine = _affine(images.geometry) if images.geometry else (slice(None), np.eye(4))
-    return _compressed(_image(np.moveaxis(images.pixels[order], 0, 2), affine, images.geometry))
+    return _compress(_image(np.moveaxis(images.pixels[order], 0, 2), affine, images.geometry))
 
 
 def volumes_to_bytes(volumes: Sequence[Images], comment: bytes) -> bytes:
@@ -88,7 +88,7 @@ def volumes_to_bytes(volumes: Sequence[Images], comment: bytes) -> bytes:
     pixels = np.stack([np.moveaxis(images.pixels[order], 0, 2) for images in volumes], axis=3)
     image = _image(pixels, affine, geometry)
     image.header.extensions.append(Nifti1Extension(COMMENT, comment))
-    return _compressed(image)
+    return _compress(image)
 
 
 def _image(pixels: ndarray, affine: Float64[ndarray, "4 4"], geometry: Geometry | None) -> nib.Nifti1Image:
@@ -100,7 +100,7 @@ def _image(pixels: ndarray, affine: Float64[ndarray, "4 4"], geometry: Geometry 
     return image
 
 
-def _compressed(image: nib.Nifti1Image) -> bytes:
+def _compress(image: nib.Nifti1Image) -> bytes:
     # mtime=0 leaves the time out of the gzip header, so that one request always gives the same bytes.
     return gzip.compress(image.to_bytes(), compresslevel=COMPRESSION, mtime=0)
 

@@ -156,7 +156,7 @@ class Reconstruct(Operation):
     def parse(self, files: Sequence[SourceFile], limits: Limits = Limits()) -> Iterator[Input]:
         if len(files) != 1:
             raise InvalidRequest(f"expected one k-space file, got {len(files)}")
-        with reader.opened(
+        with reader.open_scan(
             files[0].file,
             contrast=self.contrast,
             repetition=self.repetition,

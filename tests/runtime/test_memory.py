@@ -27,7 +27,7 @@ from kdmri.runtime import Reconstructor, memory
 from kdmri.runtime.model import load_model
 memory.AT_MOST = 2**26
 model = Reconstructor(load_model(choose(load_all(models_folder()), "reconstruction")))
-with kspace.opened(Path(sys.argv[1])) as measured:
+with kspace.open_scan(Path(sys.argv[1])) as measured:
     model.reconstruct(measured)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -80,7 +80,7 @@ def test_reading_fastmri(benchmark: BenchmarkFixture) -> None:
     body = upload(benchmark_scan(1, 256, 256))
 
     def read() -> None:
-        with kspace.opened(io.BytesIO(body)) as found:
+        with kspace.open_scan(io.BytesIO(body)) as found:
             found.select(slice(0, 1))
 
     benchmark(read)

@@ -77,7 +77,7 @@ class Layout:
         return turns
 
 
-def flagged(heads: ndarray, flags: int) -> Bool[ndarray, " line"]:
+def has_flags(heads: ndarray, flags: int) -> Bool[ndarray, " line"]:
     """Return True for the lines on which any of `flags` is set."""
     return np.asarray((heads["flags"] & np.uint64(flags)) != 0)
 
@@ -122,8 +122,8 @@ def select(heads: ndarray, wanted: dict[str, int]) -> tuple[Lines, Lines]:
 
 def _by_flags(heads: ndarray, excluded: int) -> tuple[Lines, Lines]:
     """Split the lines without an excluded flag into imaging lines and separate calibration lines."""
-    separate = flagged(heads, CALIBRATION) & ~flagged(heads, CALIBRATION_AND_IMAGING)
-    other = flagged(heads, excluded)
+    separate = has_flags(heads, CALIBRATION) & ~has_flags(heads, CALIBRATION_AND_IMAGING)
+    other = has_flags(heads, excluded)
     return np.flatnonzero(~other & ~separate), np.flatnonzero(~other & separate)
 
 
@@ -210,7 +210,7 @@ def lay_out(heads: ndarray, imaging: Lines, calibration: Lines, encoding: Encodi
         return Layout(lines, np.searchsorted(slices, number[lines]), column[lines], size, samples, rows)
 
     image = grid(imaging)
-    usable = np.isin(number, slices) & (column >= 0) & (column < columns) & ~flagged(heads, REVERSE | COMPRESSED)
+    usable = np.isin(number, slices) & (column >= 0) & (column < columns) & ~has_flags(heads, REVERSE | COMPRESSED)
     usable &= heads["active_channels"] == image.grid[1]
     calibration = calibration[usable[calibration]]
     if not calibration.size:
@@ -240,9 +240,9 @@ def _readout(head: ndarray, rows: int) -> tuple[slice, slice]:
 
 def _check_supported(heads: ndarray) -> None:
     """Raise UnsupportedInput for what is Cartesian but not plain 2-D."""
-    if flagged(heads, REVERSE).any():
+    if has_flags(heads, REVERSE).any():
         raise UnsupportedInput("reversed readouts (echo-planar, bipolar): only readouts in one direction are handled")
-    if flagged(heads, COMPRESSED).any():
+    if has_flags(heads, COMPRESSED).any():
         raise UnsupportedInput("compressed acquisitions: expected plain float32 samples")
     partitions = np.unique(heads["idx"]["kspace_encode_step_2"]).size
     if partitions > 1:

@@ -56,7 +56,7 @@ class SlicedScan:
         return sampling.acceleration(self.mask)
 
     def select(self, slices: slice) -> KSpace:
-        """Some of the slices, one after the other, in memory. Raises UnreadableKSpace."""
+        """Read some of the slices into memory, one after the other. Raises UnreadableKSpace."""
         start, stop, _ = slices.indices(self.shape[0])
         samples = zero_frequency.shift_samples(self._samples.read(start, stop), self._shift)
         mask = self.mask if len(self.mask) == 1 else self.mask[start:stop]
@@ -75,7 +75,7 @@ class SlicedScan:
         )
 
 
-def stored(
+def open_dataset(
     group: h5py.Group,
     dataset: h5py.Dataset,
     *,
@@ -100,6 +100,7 @@ def stored(
         UnsupportedInput: the scan is 3-D, or too large.
         InvalidRequest: there is no such repetition, or the header states the oversampling.
     """
+    # Before anything is read: h5py's own message for a missing filter names paths of this machine.
     check_filters(dataset)
     head = _header(group)
     average = head is not None and _counts_averages(head, dataset)
@@ -117,10 +118,11 @@ def stored(
             f"3-D encoding with {encoding.partitions} second phase-encode steps by the header, and as many entries "
             "of the first axis: only 2-D is reconstructed"
         )
+    # fastMRI crops to the reconstruction matrix, whose columns may exceed those of a grid with partial encoding.
     image_shape = (min(rows, encoding.recon_matrix[0]), min(columns, encoding.recon_matrix[1]))
     return _scan(
         samples,
-        (_read_off(samples) if mask is None else mask) & _acquired(encoding, columns),
+        (_read_off(samples) if mask is None else mask) & _within_limits(encoding, columns),
         image_shape,
         _geometry(group, slices) or _sizes(encoding, slices, (rows, columns), image_shape),
         patient_and_study(head),
@@ -229,6 +231,7 @@ def write(target: Path, kspace: KSpace) -> None:
 
 
 def _read_off(samples: Samples) -> Bool[ndarray, "slice row column"]:
+    # One slice at a time: the mask needs every sample once, and no two slices together.
     slices = (samples.read(number, number + 1) for number in range(samples.shape[0]))
     return sampling.whole_lines(np.concatenate([sampling.measured_mask(one) for one in slices]))
 
@@ -260,12 +263,13 @@ def _header(file: h5py.Group) -> Element | None:
     dataset = hdf5.member(file, "ismrmrd_header")
     if not isinstance(dataset, h5py.Dataset):
         return None
+    # A scalar in fastMRI's own files, an array of one element in others.
     xml = hdf5.array(dataset).reshape(-1)
-    return header.parsed(bytes(xml[0])) if xml.size and xml[0] else None
+    return header.parse(bytes(xml[0])) if xml.size and xml[0] else None
 
 
-def _acquired(encoding: header.Encoding, columns: int) -> Bool[ndarray, " column"]:
-    """Columns within the encoding limits; all of them where the limits are of another grid than the file's."""
+def _within_limits(encoding: header.Encoding, columns: int) -> Bool[ndarray, " column"]:
+    """Return the columns within the encoding limits; all of them if the limits are of another grid than the file's."""
     if encoding.lines is None or encoding.matrix[1] != columns:
         return np.ones(columns, dtype=bool)
     first, last, _ = encoding.lines
@@ -274,12 +278,12 @@ def _acquired(encoding: header.Encoding, columns: int) -> Bool[ndarray, " column
 
 
 def _once(mask: Bool[ndarray, "slice row column"]) -> Bool[ndarray, "slice row column"]:
-    """One slice of a mask that is the same in all of them."""
+    """Return one slice of a mask that is the same in all of them, and any other mask as it is."""
     return np.ascontiguousarray(mask[:1] if (mask == mask[:1]).all() else mask)
 
 
 def _shortest(mask: Bool[ndarray, "slice row column"]) -> ndarray:
-    """`mask` with the axes left out along which it does not vary: over columns as fastMRI has it (uint8), or bool."""
+    """Leave out the axes along which a mask does not vary: over columns as fastMRI has it (uint8), or bool."""
     once = _once(mask)
     if len(once) > 1:
         return once
@@ -288,7 +292,7 @@ def _shortest(mask: Bool[ndarray, "slice row column"]) -> ndarray:
 
 
 def _geometry(file: h5py.Group, slices: int) -> Geometry | None:
-    """What `write` stored: fastMRI's own files tell the field of view but not where it lies."""
+    """Return the geometry that `write` stored: fastMRI's own files state the field of view but not where it lies."""
     with hdf5.intact():
         if POSITIONS not in file.attrs:
             return None
@@ -304,7 +308,7 @@ def _geometry(file: h5py.Group, slices: int) -> Geometry | None:
 def _sizes(
     encoding: header.Encoding | None, slices: int, grid: tuple[int, int], image_shape: tuple[int, int]
 ) -> Geometry | None:
-    """Pixel size and slice thickness, where the header tells them and is about the file's grid."""
+    """Return pixel size and slice thickness, if the header states them and is about the file's grid."""
     if encoding is None or encoding.spacing is None or encoding.matrix != grid:
         return None
     return Geometry.from_sizes(slices, image_shape, encoding.spacing, encoding.thickness)

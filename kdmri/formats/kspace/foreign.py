@@ -58,10 +58,11 @@ def refusal(beginning: bytes, size: int, name: str = "") -> KdmriError:
     pointer = _pointer(beginning)
     if pointer:
         return UnreadableKSpace(f"expected k-space, got {pointer}")
+    # Scanners' signatures first: their files are what is meant to be k-space, and the message names the converter.
     other = _vendor(beginning) or _other(beginning) or by_name([name])
     if other:
         return UnsupportedInput(f"expected k-space in HDF5 (fastMRI, ISMRMRD), .npy or BART's .cfl, got {other}")
-    return UnreadableKSpace(f"expected an HDF5 file, got {size} bytes that begin with {_shown(beginning[:8])}")
+    return UnreadableKSpace(f"expected an HDF5 file, got {size} bytes that begin with {_describe(beginning[:8])}")
 
 
 def by_name(names: Sequence[str]) -> str:
@@ -103,6 +104,7 @@ def _is_siemens(beginning: bytes) -> bool:
     """Recognise twix: VB by the first buffer's name, VD and VE by their table of measurements."""
     if len(beginning) < 32:
         return False
+    # VD and VE begin with a version below 10,000 and the number of measurements, then a table of where they lie.
     first, count = struct.unpack_from("<II", beginning)
     if beginning[8:].startswith(SIEMENS_BUFFERS):
         return True
@@ -129,5 +131,5 @@ def _other(beginning: bytes) -> str:
     return next((f"a file compressed by {kind}: unpack it, or use gzip or zip" for kind in kinds), "")
 
 
-def _shown(beginning: bytes) -> str:
+def _describe(beginning: bytes) -> str:
     return repr(beginning.decode("ascii")) if beginning.isascii() else f"hexadecimal {beginning.hex(' ')}"

@@ -21,7 +21,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 @contextmanager
 def intact() -> Iterator[None]:
-    """Whatever h5py raises inside the block, as UnreadableKSpace: its own words may hold paths."""
+    """Turn whatever h5py raises inside the block into UnreadableKSpace: its own message may hold paths."""
     try:
         yield
     except (OSError, RuntimeError, KeyError, IndexError, ValueError, TypeError, NotImplementedError) as error:
@@ -29,7 +29,7 @@ def intact() -> Iterator[None]:
 
 
 @contextmanager
-def opened(source: Path | BinaryIO) -> Iterator[h5py.File]:
+def open_file(source: Path | BinaryIO) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading. Raises UnreadableKSpace where it is damaged or something else."""
     try:
         file = h5py.File(source, "r")
@@ -52,7 +52,7 @@ def is_hdf5(stream: BinaryIO) -> bool:
 
 
 def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
-    """The member of this name, or None where there is none.
+    """Return the member of this name, or None if there is none.
 
     Soft and external links can lead to any file that this process may read, so only hard links are followed.
     """
@@ -64,7 +64,7 @@ def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
 
 
 def groups(file: h5py.File) -> Iterator[h5py.Group]:
-    """The root and the groups that lie directly in it; links are passed over."""
+    """Yield the root and the groups that lie directly in it; links are passed over."""
     yield file
     with intact():
         hard = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
@@ -74,6 +74,7 @@ def groups(file: h5py.File) -> Iterator[h5py.Group]:
 def check(dataset: h5py.Dataset, max_bytes: int) -> None:
     """Raise UnreadableKSpace where the samples lie outside the file, UnsupportedInput where they exceed `max_bytes`."""
     with intact():
+        # Virtual and external datasets lead to other files, which the service may be able to read and the client not.
         elsewhere = dataset.is_virtual or dataset.external
         size = 0 if dataset.shape is None else dataset.size * dataset.dtype.itemsize
     if elsewhere:
@@ -88,7 +89,7 @@ def check_size(size: int, max_bytes: int) -> None:
 
 
 def array(dataset: h5py.Dataset, max_bytes: int = MAX_BYTES) -> ndarray:
-    """All of `dataset`, checked by `check`."""
+    """Read all of a dataset, after `check`."""
     check(dataset, max_bytes)
     with intact():
         return np.asarray(dataset[()])

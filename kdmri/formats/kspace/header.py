@@ -61,7 +61,7 @@ class Encoding:
         return rows, columns
 
 
-def parsed(xml: bytes) -> Element:
+def parse(xml: bytes) -> Element:
     """Parse the header's XML; only its root is checked. Raises UnreadableKSpace."""
     # The bound comes before the parser: expat would build a tree many times as large as its text.
     if len(xml) > MAX_XML_BYTES:

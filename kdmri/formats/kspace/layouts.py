@@ -94,6 +94,7 @@ def _complex(shape: tuple[int, ...]) -> Axes | None:
 
 def _real(shape: tuple[int, ...]) -> Axes | None:
     """Recognise real numbers that stand for complex ones: fastMRI's `to_tensor`, and Calgary-Campinas."""
+    # The last axis decides: an image of two columns does not exist, and two coils would be four real numbers.
     if shape[-1] == 2 and len(shape) in (4, 5, 6):
         inner = _complex(shape[:-1])
         if inner is None or inner.coils_last:
@@ -178,6 +179,7 @@ class Samples:
             return self._arrange(self._fetch(np.s_[start:stop]))
         if not self._average:
             return self._arrange(self._fetch(np.s_[self._frame, start:stop]))
+        # Averages may have been measured on different lines: each place is divided by the number that measured it.
         total, hits = np.zeros((min(stop, self.shape[0]) - start, *self.shape[1:]), np.complex64), np.float32(0)
         for frame in range(self._axes.frames):
             one = self._arrange(self._fetch(np.s_[frame, start:stop]))
@@ -201,6 +203,7 @@ class Samples:
             else:
                 samples = stored
             samples = samples.astype(np.complex64, copy=not isinstance(self._array, h5py.Dataset))
+        # Contiguous, because every step that follows goes coil after coil.
         if self._axes.coils_last:
             samples = np.ascontiguousarray(np.moveaxis(samples, -1, 1))
         return samples.reshape(len(samples), *self.shape[1:])

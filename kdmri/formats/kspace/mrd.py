@@ -19,7 +19,7 @@ from kdmri.formats.kspace.acquisitions import (
     Layout,
     Lines,
     choice_notes,
-    flagged,
+    has_flags,
     lay_out,
     lines_within,
     select,
@@ -91,19 +91,20 @@ def read(table: Table, xml: bytes, choice: dict[str, int], *, max_bytes: int = h
     heads, step = table.heads(max_bytes)
     wanted = {name: choice.get(name, 0) for name in ("contrast", "phase", "set", "repetition")}
     imaging, calibration = select(heads, wanted)
-    head = header.parsed(xml)
+    head = header.parse(xml)
     encoding = header.encoding(head, int(heads["encoding_space_ref"][imaging[0]]))
     imaging, beyond = lines_within(heads, imaging, encoding)
     layout, separate = lay_out(heads, imaging, calibration, encoding)
-    if separate is None and not _centred(layout):
+    if separate is None and not _can_calibrate(layout):
         separate = _of_all_frames(heads, wanted, layout, encoding)
+    # The grid and not the lines count: a sparse scan of a large matrix takes the memory of the matrix.
     grids = 2 if separate else 1
     hdf5.check_size(grids * np.dtype(np.complex64).itemsize * math.prod(layout.grid), max_bytes)
-    lines = np.flatnonzero(flagged(heads, NOISE) & (heads["active_channels"] == layout.grid[1]))
+    lines = np.flatnonzero(has_flags(heads, NOISE) & (heads["active_channels"] == layout.grid[1]))
     noise = _noise(table, heads, lines, step) if lines.size else None
 
     def scan(layout: Layout) -> KSpace:
-        samples = _gathered(table, heads, layout, step)
+        samples = _gather(table, heads, layout, step)
         samples = samples if noise is None else prewhiten(samples, noise)
         shift = zero_frequency.displacement(zero_frequency.energy(samples))
         samples, mask = zero_frequency.shift_samples(samples, shift), zero_frequency.shift_mask(_mask(layout), shift)
@@ -135,8 +136,8 @@ def _blocks(data: Table, heads: ndarray, lines: Lines, step: int) -> Iterator[tu
         yield part, block, np.empty((block.size, coils, length), np.complex64)
 
 
-def _filled(samples: Samples, readouts: ndarray) -> Samples:
-    """`samples`, taken over from readouts of float32 pairs."""
+def _fill(samples: Samples, readouts: ndarray) -> Samples:
+    """Fill `samples` with readouts of float32 pairs, and return it. Raises UnreadableKSpace for NaN and infinity."""
     pairs = samples.reshape(-1).view(np.float32)
     np.concatenate(readouts, out=pairs)
     if not np.isfinite(pairs).all():
@@ -144,8 +145,15 @@ def _filled(samples: Samples, readouts: ndarray) -> Samples:
     return samples
 
 
-def _gathered(data: Table, heads: ndarray, layout: Layout, step: int) -> Complex64[ndarray, "slice coil row column"]:
-    """The grid, filled with the mean of what was measured at each place."""
+def _gather(data: Table, heads: ndarray, layout: Layout, step: int) -> Complex64[ndarray, "slice coil row column"]:
+    """Fill the grid with the mean of what was measured at each place.
+
+    Args:
+        data: the acquisitions.
+        heads: heads of all acquisitions.
+        layout: places of the lines to gather.
+        step: acquisitions to read at a time.
+    """
     slices, coils, rows, columns = layout.grid
     # Line after line, so that a readout stays in one piece: many times faster than strewing it along the columns.
     # Memory from torch: NumPy asks for huge pages, which on the machine this was timed on cost more than the reading.
@@ -158,9 +166,9 @@ def _gathered(data: Table, heads: ndarray, layout: Layout, step: int) -> Complex
     for part, readouts, room in _blocks(data, heads, layout.lines, step):
         place, turns = layout.place[part], layout.turns[part]
         if plain and (np.diff(place) == 1).all():  # as in the grid: no copy between
-            _filled(grid[place[0] : place[-1] + 1], readouts)
+            _fill(grid[place[0] : place[-1] + 1], readouts)
             continue
-        block = _filled(room, readouts)[:, :, layout.samples]
+        block = _fill(room, readouts)[:, :, layout.samples]
         for turn in np.unique(turns):
             chosen = slice(None) if (turns == turn).all() else turns == turn
             lines[place[chosen]] = block[chosen] if turn == 0 else lines[place[chosen]] + block[chosen]
@@ -169,34 +177,37 @@ def _gathered(data: Table, heads: ndarray, layout: Layout, step: int) -> Complex
     return grid.reshape(slices, columns, coils, rows).transpose(0, 2, 3, 1)
 
 
-def _centred(layout: Layout) -> bool:
-    """Whether coils can be calibrated from the middle of every slice."""
+def _can_calibrate(layout: Layout) -> bool:
+    """Check that coils can be calibrated from the middle of every slice."""
     return all(can_calibrate(mask, calibration_region(mask)) for mask in _mask(layout))
 
 
 def _of_all_frames(heads: ndarray, wanted: dict[str, int], layout: Layout, encoding: header.Encoding) -> Layout | None:
     """Lay out the lines of all repetitions, phases or sets, if they make up for the centre that one frame lacks."""
+    # The least pooling that completes the centre is taken: frames differ, and their mean is sharper the fewer there
+    # are.
     pooled: list[set[str]] = [{"repetition"}, {"phase"}, {"set"}, {"repetition", "phase", "set"}]
     for names in pooled:
         lines, _ = select(heads, {name: number for name, number in wanted.items() if name not in names})
         lines, _ = lines_within(heads, lines, encoding)
         if lines.size > layout.lines.size:
             found, _ = lay_out(heads, lines, lines[:0], encoding)
-            if _centred(found) and found.grid == layout.grid:
+            if _can_calibrate(found) and found.grid == layout.grid:
                 return found
     return None
 
 
 def _noise(data: Table, heads: ndarray, lines: Lines, step: int) -> Complex64[ndarray, "coil sample"]:
-    """The samples of the noise scans that are as long as the first of them."""
+    """Read the samples of the noise scans that are as long as the first of them."""
     lines = lines[heads["number_of_samples"][lines] == heads["number_of_samples"][lines[0]]]
-    blocks = [_filled(room, readouts) for _, readouts, room in _blocks(data, heads, lines, step)]
+    blocks = [_fill(room, readouts) for _, readouts, room in _blocks(data, heads, lines, step)]
     return np.concatenate(np.concatenate(blocks), axis=-1)
 
 
 def _mask(layout: Layout) -> Bool[ndarray, "slice row column"]:
     rows = np.zeros(layout.grid[2], dtype=bool)
     rows[layout.rows] = True
+    # One mask for all slices where they were sampled alike, as `KSpace.mask` allows.
     columns = layout.hits > 0
     if (columns == columns[0]).all():
         columns = columns[:1]
@@ -204,9 +215,14 @@ def _mask(layout: Layout) -> Bool[ndarray, "slice row column"]:
 
 
 def _geometry(heads: ndarray, layout: Layout, encoding: header.Encoding) -> Geometry | None:
-    """Of the answer, from the heads' centres and directions (LPS, millimetres).
+    """Return the geometry of the image, from the heads' centres and directions (LPS, millimetres).
 
-    Sizes only where those are unset or not a right-angled pair, or where slices are oriented differently.
+    If these are unset, no right-angled pair or different between slices, the result states sizes only.
+
+    Args:
+        heads: heads of all acquisitions.
+        layout: places of the image's lines.
+        encoding: the encoding of these lines.
     """
     if encoding.spacing is None:
         return None
@@ -218,6 +234,7 @@ def _geometry(heads: ndarray, layout: Layout, encoding: header.Encoding) -> Geom
     parallel = np.allclose(directions, orientation, atol=1e-3)
     if not (right_angled and parallel and np.isfinite(centres).all()):
         return Geometry.from_sizes(len(centres), encoding.image_shape, encoding.spacing, encoding.thickness)
+    # Heads state the centre of a slice, DICOM and `Geometry` the centre of its first pixel.
     half_extents = [encoding.spacing[axis] * (encoding.matrix[axis] - 1) / 2 for axis in (0, 1)]
     corners = centres - along_column * half_extents[0] - along_row * half_extents[1]
     whole = Geometry(corners, orientation, encoding.spacing, encoding.thickness)

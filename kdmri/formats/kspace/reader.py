@@ -33,13 +33,13 @@ class Selection(TypedDict, total=False):
 
 
 def read(source: Path | BinaryIO, *, max_bytes: int = hdf5.MAX_BYTES, **selection: Unpack[Selection]) -> KSpace:
-    """Read all of the k-space that `opened` finds, with the same arguments and errors."""
-    with opened(source, max_bytes=max_bytes, **selection) as scan:
+    """Read all of the k-space that `open_scan` finds, with the same arguments and errors."""
+    with open_scan(source, max_bytes=max_bytes, **selection) as scan:
         return scan.select(slice(None))
 
 
 @contextmanager
-def opened(
+def open_scan(
     source: Path | BinaryIO, *, max_bytes: int = hdf5.MAX_BYTES, **selection: Unpack[Selection]
 ) -> Iterator[Scan]:
     """Open the k-space of a file for as long as the context lasts.
@@ -62,7 +62,7 @@ def opened(
     with unpacking.open_stream(contents.main) as stream:
         is_hdf5 = hdf5.is_hdf5(stream)
     if is_hdf5 or start.startswith(hdf5.SIGNATURE):
-        with hdf5.opened(contents.main) as file:
+        with hdf5.open_file(contents.main) as file:
             yield _of_hdf5(file, selection, max_bytes)
     elif start.startswith(unpacking.NPY):
         yield _of_npy(contents, selection, max_bytes)
@@ -122,7 +122,7 @@ def _of_hdf5(file: h5py.File, selection: Selection, max_bytes: int) -> Scan:
     if found is not None:
         group, dataset, notes = found
         _refuse_parameters(selection, ("contrast", "phase", "set_number"), "a dataset of samples")
-        scan = fastmri.stored(
+        scan = fastmri.open_dataset(
             group, dataset, repetition=selection.get("repetition", 0), oversampling=oversampling, max_bytes=max_bytes
         )
         scan.notes = (*notes, *scan.notes)

@@ -63,12 +63,13 @@ def table_and_header(group: h5py.Group) -> tuple[StoredTable, bytes]:
     xml = hdf5.member(group, "xml")
     if not isinstance(xml, h5py.Dataset) or not xml.size:
         raise UnreadableKSpace("expected an ISMRMRD header `xml` beside the acquisitions, got none")
+    # Variable-length strings come as bytes or text, depending on the character set that the writer declared.
     first = hdf5.array(xml).reshape(-1)[0]
     return StoredTable(group["data"]), first.encode() if isinstance(first, str) else bytes(first)
 
 
 def _heads(data: h5py.Dataset, max_bytes: int) -> tuple[ndarray, int]:
-    """The fixed part of every acquisition, and how many of them may be read at a time."""
+    """Read the fixed part of every acquisition, and how many of them may be read at a time."""
     hdf5.check(data, max_bytes)
     check_filters(data)
     with hdf5.intact():
@@ -85,7 +86,7 @@ def _heads(data: h5py.Dataset, max_bytes: int) -> tuple[ndarray, int]:
 
 
 def _stubs(data: h5py.Dataset) -> ndarray:
-    """Acquisitions as they lie in the table: `head`, and the lengths of `traj` and `data`, which lie elsewhere.
+    """Read acquisitions as they lie in the table: `head`, and the lengths of `traj` and `data`, which lie elsewhere.
 
     HDF5 reads all samples to give the heads alone, the better part of its time. In the file a variable-length
     field is a 32-bit length and an address (HDF5 file format, "Reference to the global heap").

@@ -79,7 +79,7 @@ def test_the_header_of_a_fastmri_file_is_carried(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "scan.h5", "a") as file:
         del file["ismrmrd_header"]
         file["ismrmrd_header"] = FULL
-    with kspace.opened(tmp_path / "scan.h5") as stored:
+    with kspace.open_scan(tmp_path / "scan.h5") as stored:
         assert stored.patient_and_study == EXPECTED
     assert kspace.read(tmp_path / "scan.h5").patient_and_study == EXPECTED
 

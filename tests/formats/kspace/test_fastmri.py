@@ -286,7 +286,7 @@ def test_slices_are_read_as_they_are_asked_for(tmp_path: Path, chunks: tuple[int
     with h5py.File(tmp_path / "scan.h5", "w") as file:
         file["mask"] = whole.mask[0, 0]
         file.create_dataset("kspace", data=samples, chunks=chunks, compression=chunks and "gzip")
-    with kspace.opened(tmp_path / "scan.h5") as stored:
+    with kspace.open_scan(tmp_path / "scan.h5") as stored:
         assert stored.shape == whole.samples.shape
         for part in (slice(2, 5), slice(0, 6), slice(5, 6), slice(3, 4)):
             assert_array_equal(stored.select(part).samples, whole.samples[part])
