@@ -2,8 +2,10 @@
 
 HDF5, DICOM, ZIP = "application/x-hdf5", "application/dicom", "application/zip"
 PNG, JSON, RELATED = "image/png", "application/json", "multipart/related"
-ARCHIVES = (ZIP, "application/x-zip-compressed", "application/gzip", "application/x-gzip")
-"""Types of one packed file; Windows sends the second."""
+WINDOWS_ZIP = "application/x-zip-compressed"
+"""Name that browsers on Windows give to a zip."""
+ARCHIVES = (ZIP, WINDOWS_ZIP, "application/gzip", "application/x-gzip")
+"""Types of one packed file."""
 NIFTI = "application/x-nifti"
 """No registered type exists for NIfTI. What is written is compressed, as in a file .nii.gz."""
 BINARY = "application/octet-stream"
