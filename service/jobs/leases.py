@@ -109,7 +109,7 @@ class Leases:
             slices: Number of slices that it holds.
 
         Returns:
-            False if the job is another worker's by now, has ended or was cancelled: then nothing is committed.
+            False if the job is another worker's by now, has ended otherwise or was cancelled: nothing is committed.
         """
         # The result and its announcement are one transaction: neither can exist without the other after a crash.
         result = {"blob": asdict(outcome.blob), "headers": dict(outcome.headers)}
@@ -121,7 +121,10 @@ class Leases:
                 announce(connection, claim.job.id, State.done, now)
                 _end_attempt(connection, claim.job.id, claim.attempt, "done", now)
                 return True
-        return False
+            # A connection that broke at the commit leaves open whether it took place: then this is the second try.
+            mine = (JOBS.c.id == claim.job.id, JOBS.c.attempt == claim.attempt, JOBS.c.state == State.done)
+            stored = connection.execute(select(JOBS.c.result).where(*mine)).scalar_one_or_none()
+            return stored is not None and stored["blob"]["sha256"] == outcome.blob.sha256
 
     def fail(self, claim: Claim, failure: Failure) -> bool:
         """End a job whose input or parameters are at fault: another attempt would fail, too."""

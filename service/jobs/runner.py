@@ -5,13 +5,14 @@ import io
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 import structlog
 from anyio.to_thread import run_sync
 from kdmri_service.engine.answer import Answer
 from kdmri_service.engine.engine import Engine
-from kdmri_service.errors import Overloaded, StoreUnavailable
+from kdmri_service.errors import Overloaded, StorageFull, StoreUnavailable
 from kdmri_service.jobs.leases import Claim, Hold, Leases, Progress
 from kdmri_service.jobs.records import Failure, Job, Outcome
 from kdmri_service.jobs.spool import Spool
@@ -29,6 +30,8 @@ POLL_SECONDS = 1.0
 BEAT_SECONDS = 1.0
 """Longest time between two heartbeats: as old may the progress be that a client sees, and a cancellation."""
 BEATS_PER_LEASE = 4
+FULL_SECONDS = 30.0
+"""Pause of a lane whose result found no room on the disk."""
 
 Negotiate = Callable[[str | None, str | None, Sequence[str]], str]
 """Chooses a media type by the client's header, the type preferred among equals, and the types offered."""
@@ -64,7 +67,7 @@ class Runner:
         self._negotiate, self._status_of, self._may_claim = negotiate, status_of, may_claim
         self._worker = f"{socket.gethostname()[:40]}-{os.getpid()}"
         self._news = asyncio.Event()
-        self._stopping = False
+        self._ending = asyncio.Event()
         self._attempts: dict[str, asyncio.Task[Answer]] = {}
         self._verdicts: dict[str, Hold] = {}
         self._lanes: list[asyncio.Task[None]] = []
@@ -85,24 +88,22 @@ class Runner:
 
     async def close(self) -> None:
         """Stop all jobs that run, and give them back."""
-        self._stopping = True
+        self._ending.set()
         self._news.set()
         for work in self._attempts.values():
             work.cancel()
         await asyncio.gather(*self._lanes, return_exceptions=True)
 
     async def _lane(self) -> None:
-        while not self._stopping:
+        while not self._ending.is_set():
             claims = await self._claim()
             if claims:
                 await asyncio.gather(*(self._attempt(claim) for claim in claims))
                 continue
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._news.wait()
                 self._news.clear()
-            except TimeoutError:
-                pass
 
     async def _claim(self) -> list[Claim]:
         if not self._may_claim():
@@ -120,7 +121,7 @@ class Runner:
             work = asyncio.create_task(self._run(job, observation))
             self._attempts[job.id] = work
             beats = asyncio.create_task(self._beat(claim, observation, work))
-            if self._stopping:
+            if self._ending.is_set():
                 work.cancel()
             try:
                 await asyncio.wait({work})
@@ -176,7 +177,7 @@ class Runner:
             await self._finish(claim, work.result(), observation.slices_expected or 0)
         elif isinstance(error, Overloaded):
             await self._commit(partial(self._leases.release, claim))
-            await asyncio.sleep(POLL_SECONDS)
+            await self._pause(POLL_SECONDS)
         elif isinstance(error, KdmriError):
             failure = Failure(type(error).__name__, str(error), stage)
             if await self._commit(partial(self._leases.fail, claim, failure)):
@@ -192,9 +193,11 @@ class Runner:
         seal = partial(self._seal, claim.job.key or b"", answer)
         try:
             outcome = await run_sync(seal)
-        except KdmriError as error:
-            failure = Failure(type(error).__name__, str(error), "encode")
-            await self._commit(partial(self._leases.give_up, claim, failure))
+        except StorageFull:
+            # Nothing is wrong with the job: it waits until there is room.
+            log.warning("a result finds no room in the spool")
+            await self._commit(partial(self._leases.release, claim))
+            await self._pause(FULL_SECONDS)
             return
         if await self._commit(partial(self._leases.finish, claim, outcome, slices)):
             await self._delete_inputs(claim.job)
@@ -213,10 +216,16 @@ class Runner:
             try:
                 return await run_sync(commit)
             except StoreUnavailable:
-                if self._stopping:
+                if self._ending.is_set():
                     return False
                 log.warning("an end of a job waits: the jobs database does not answer")
-                await asyncio.sleep(POLL_SECONDS)
+                await self._pause(POLL_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, or until the service ends."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ending.wait()
 
     async def _delete_inputs(self, job: Job) -> None:
         for blob in job.inputs:

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,41 @@ def programs() -> Path | None:
     return folders[-1] if folders else None
 
 
+@dataclass(frozen=True)
+class Server:
+    """A PostgreSQL that listens on a socket in a temporary folder."""
+
+    folder: Path
+    run: Callable[..., None]
+
+    @property
+    def url(self) -> str:
+        """URL of a database, up to its name."""
+        return f"postgresql://kdmri@/{{}}?host={self.folder}"
+
+    def start(self) -> None:
+        options = f"-c listen_addresses='' -k {self.folder}"
+        self.run(
+            "pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", str(self.folder / "log"), "-o", options, "start"
+        )
+
+    def stop(self) -> None:
+        """End it as a crash would."""
+        self.run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-m", "immediate", "stop")
+
+    def create(self) -> str:
+        """Make an empty database and return its URL."""
+        import psycopg
+
+        name = f"jobs_{uuid.uuid4().hex}"
+        with psycopg.connect(self.url.format("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return self.url.format(name)
+
+
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """Yield the URL of a server that listens on a socket in a temporary folder, up to the database's name."""
+def postgresql() -> Iterator[Server]:
+    """Run Debian's PostgreSQL; tests that need it skip where it is absent."""
     binaries = programs()
     if binaries is None:
         pytest.skip("no PostgreSQL: apt install postgresql")
@@ -35,13 +68,13 @@ def postgresql() -> Iterator[str]:
     def run(*command: str) -> None:
         subprocess.run([binaries / command[0], *command[1:]], user=account, check=True, capture_output=True, cwd=folder)
 
-    data = str(folder / "data")
-    run("initdb", "-D", data, "-U", "kdmri", "-A", "trust", "--no-sync")
-    run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", f"-c listen_addresses='' -k {folder}", "start")
+    run("initdb", "-D", str(folder / "data"), "-U", "kdmri", "-A", "trust", "--no-sync")
+    server = Server(folder, run)
+    server.start()
     try:
-        yield f"postgresql://kdmri@/{{}}?host={folder}"
+        yield server
     finally:
-        run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        server.stop()
         shutil.rmtree(folder)
 
 
@@ -50,14 +83,5 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[],
     """Return what makes an empty database and returns its URL, on each of the two systems."""
     if request.param == "sqlite":
         return lambda: f"sqlite:///{tmp_path}/{uuid.uuid4().hex}.sqlite"
-    url: str = request.getfixturevalue("postgresql")
-
-    def create() -> str:
-        import psycopg
-
-        name = f"jobs_{uuid.uuid4().hex}"
-        with psycopg.connect(url.format("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return url.format(name)
-
-    return create
+    server: Server = request.getfixturevalue("postgresql")
+    return server.create

@@ -68,6 +68,8 @@ def test_a_worker_that_lost_its_lease_commits_nothing(queue: Queue) -> None:
     assert queue.leases.finish(heir, outcome("heir"), 1)
     assert not queue.leases.finish(zombie, outcome("zombie"), 1)
     assert not queue.leases.finish(heir, outcome("again"), 1)
+    # A commit whose answer was lost is tried again, and is then known to have taken place.
+    assert queue.leases.finish(heir, outcome("heir"), 1)
     ended = queue.store.get(job.id)
     assert ended.state == State.done
     assert ended.result == outcome("heir")
