@@ -97,6 +97,7 @@ class Desk:
         if job.state.is_final:
             await run_sync(lambda: erase(self._store, self._spool, job.id, reason="request"))
             return (await self.find(job.id))[0]
+        # The store first: a worker of another process learns of it there, by its next heartbeat.
         cancelled = await run_sync(self._store.cancel, job.id)
         self._runner.cancel(job.id)
         if cancelled.state == State.cancelled:
@@ -118,6 +119,7 @@ class Desk:
         try:
             return job.result, await run_sync(self._spool.read_file, job.key, job.result.blob)
         except FileNotFoundError:
+            # Erased between the look at the job and the opening of its file.
             raise ErasedJob("expected a job with a result, this one was erased") from None
 
     def _find(self, job_id: str) -> tuple[Job, int | None]:
@@ -132,14 +134,17 @@ class Desk:
         models = [model.manifest.reference for model in request.models]
         task = [request.operation.name, parameters, models, wishes.accept, wishes.preferred]
         contents = [_digest(source) for source in files]
+        # Models are part of it: the same input after an upgrade is another job, with another answer.
         fingerprint = _sha256(json.dumps([*task, [digest for digest, _ in contents]], sort_keys=True))
         identity = f"content:{fingerprint}"
         if wishes.idempotency_key is not None:
+            # Hashed, because a client may put anything into the header, and the column has a length.
             identity = BY_KEY + _sha256(wishes.idempotency_key)
         if (same := self._store.find_same(wishes.owner, identity, fingerprint)) is not None:
             return same
         size = sum(size for _, size in contents)
         self._spool.require_room(size)
+        # A key for each job: deleting it erases this job's files and no others, wherever copies of them lie.
         key = new_key()
         # All files are durable before a row refers to them.
         inputs = [self._spool.write(key, cast(BinaryIO, source.file), source.media_type) for source in files]
@@ -158,6 +163,7 @@ class Desk:
             batch_key=_sha256(json.dumps(task, sort_keys=True)),
         )
         job = self._store.submit(new)
+        # Another submission of the same job was faster: nothing refers to the files that were written here.
         if job.id != new.id:
             for blob in inputs:
                 self._spool.delete(blob.sha256)

@@ -56,6 +56,7 @@ class Housekeeping:
     def announce_ends(self) -> None:
         """Log and count the ends of jobs, each by one process."""
         for event in self._store.events():
+            # Only one process gets True, so that an end is counted once however many look.
             if self._store.mark_delivered(event):
                 log.info("job ended", job=event.job, outcome=event.event, seconds=round(event.seconds, 3))
                 metrics.JOBS_ENDED.labels(event.event).inc()
@@ -73,6 +74,7 @@ class Housekeeping:
 
     def export(self) -> None:
         """Export the backlog in the metrics."""
+        # Every state, those without jobs too: a gauge that is not set keeps its last value.
         backlog = self._store.backlog()
         for state in State:
             metrics.JOBS.labels(state).set(backlog.counts.get(state, 0))

@@ -45,6 +45,7 @@ def open_desk(
         StoreUnavailable: The database can't be reached.
     """
     spool = Spool(folder, spare_bytes=settings.spool_spare_mb * 2**20)
+    # Absolute: SQLAlchemy would look for a relative path from wherever the process stands when it connects.
     url = settings.database.get_secret_value() if settings.database else f"sqlite:///{folder.resolve()}/jobs.sqlite"
     database = Database(url)
     store, leases = Store(database), Leases(database, settings.lease_seconds)

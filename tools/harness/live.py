@@ -32,6 +32,7 @@ def backend(threads: int) -> str:
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nobody listens on now."""
     with socket.socket() as probe:
+        # Port 0 lets the kernel choose; another programme may take the port before it is used, which is rare.
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
@@ -87,6 +88,7 @@ def process(
             raise RuntimeError(f"{command[0]} ended with {started.returncode}:\n{log.read_text()[-2000:]}")
         yield
     finally:
+        # SIGTERM first, because the service drains; a programme that hangs must not outlive the test.
         started.terminate()
         try:
             started.wait(timeout=20)

@@ -101,6 +101,7 @@ def crowd(client: httpx2.Client, size: int, body: bytes | None = None) -> list[i
     Returns:
         Their statuses.
     """
+    # A thread for each request: httpx's client sends from many threads, each request on a connection of its own.
     with ThreadPoolExecutor(size) as pool:
         sent = [pool.submit(reconstruct, client, "teacher", body) for _ in range(size)]
         return [answer.result().status_code for answer in sent]

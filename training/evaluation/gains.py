@@ -44,6 +44,7 @@ class Gain:
 def gains(results: Sequence[Result]) -> list[Gain]:
     """Compute paired differences from the plain student for every column, condition and method."""
     sliced = {r.column for r in results if r.slice}
+    # Slices count where an experiment has them, whole volumes elsewhere; never both, or data would count twice.
     counted = [r for r in results if bool(r.slice) == (r.column in sliced)]
     by_key = {(r.column, r.condition, r.method, r.seed, r.volume, r.slice): r for r in counted}
     groups: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
@@ -59,6 +60,7 @@ def gains(results: Sequence[Result]) -> list[Gain]:
             psnr[r.volume, r.slice].append(r.psnr - plain.psnr)
             ssim.append(r.ssim - plain.ssim)
             teacher.append(taught[column, condition, r.volume, r.slice] - plain.psnr)
+        # Seeds are averaged first: a volume is one observation, however often networks were trained.
         each = [float(np.mean(differences)) for differences in psnr.values()]
         low, high = interval(each)
         unit = "slice" if column in sliced else "volume"

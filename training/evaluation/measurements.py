@@ -84,6 +84,7 @@ def measure_volume(recipe: Recipe, truth: Volume, condition: int) -> VolumeMeasu
 def _undersample(truth: Volume, acceleration: int, centre_lines: int) -> VolumeMeasurement:
     columns = truth.shape[2]
     lines = [
+        # By slice and acceleration alone, so that every method and every run sees the same lines.
         variable_density_mask(columns, acceleration, centre_lines, np.random.default_rng([acceleration, number]))
         for number in range(len(truth))
     ]

@@ -45,5 +45,6 @@ def _images(recipe: Recipe, slices: Slices) -> Iterator[Float[Tensor, "1 row col
 
 def _span(values: np.ndarray) -> tuple[float, float]:
     """Return the 1st and 99th percentile to three significant digits."""
+    # Not the extremes, which one odd image decides.
     low, high = np.percentile(values, (1, 99))
     return float(f"{low:.3g}"), float(f"{high:.3g}")

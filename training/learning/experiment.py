@@ -127,6 +127,7 @@ def run(recipe: Recipe, experiment: Experiment, data: Path, runs: Path, fabric: 
 
     def learn(trained: Trained, network: Network, objectives: list[Objective], *, first: int) -> Network:
         """Train a network; `first` numbers its first stage, so that no student sees the teacher's batches again."""
+        # A repetition differs by the seed of its batches, too, and not by its first weights alone.
         seeded = replace(recipe, seed=trained.seed)
         for number, objective, folder in zip(count(first), objectives, trained.stages, strict=False):
             # One validation, after the last step: weights chosen on validation data would favour methods whose score

@@ -118,9 +118,11 @@ def _optimise(
         value = loss(trained, share(draw(step), fabric))
         optimiser.zero_grad(set_to_none=True)
         fabric.backward(value)
+        # Batches differ in noise and acceleration, and with them in gradient: one of them must not undo many steps.
         fabric.clip_gradients(trained, optimiser, max_norm=1.0)
         optimiser.step()
         state["step"] = step + 1
+        # Kept as tensors: reading a number would make a card wait at every step.
         losses.append(value.detach())
         final = step + 1 == steps
         if (step + 1) % REPORTED == 0 or final:
@@ -130,6 +132,7 @@ def _optimise(
                 writer.add_scalar("loss", mean, step + 1)
                 report.step(step + 1, steps, mean)
         if (step + 1) % max(steps // stage.validations, 1) == 0 or final:
+            # One process decides, or rounding could let processes keep different weights.
             reached = fabric.broadcast(score(trained))
             if writer:
                 writer.add_scalar("validation", reached, step + 1)

@@ -54,6 +54,7 @@ def _network(recipe: Recipe, role: Role, runs: Path, models: Path) -> Network:
     if role in recipe.start:
         origin = recipe.start[role]
         found = load_weights(models, origin) if "@" in origin else weights(runs / origin, role)
+        # A network may start from a longer or a smaller one: first what it lacks is dropped, then what is new is added.
         shorter = drop_convolutions(found, len(network.denoisers()[0].convolutions))
         network.load_state_dict(grow(shorter, network))
     return network

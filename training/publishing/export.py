@@ -48,6 +48,8 @@ def export_network(network: Network, folder: Path) -> None:
     for number, denoiser in enumerate(network.denoisers(), start=1):
         torch.onnx.export(
             arrange(PlanesLast(denoiser).eval(), torch.contiguous_format),
+            # Sizes that differ from each other and are not 1: the exporter takes equal ones for one, and 1 for
+            # constant.
             (torch.zeros(2, 48, 40, planes),),
             folder / cascade_file(number),
             input_names=["image"],
@@ -94,9 +96,11 @@ def export(recipe: Recipe, role: Role, runs: Path, data: Path, models: Path) -> 
     usual = intensity_and_contrast(recipe, load_slices(data, "train", runs / "cache"))
     manifest = _manifest(recipe, role, network, folder, usual, _stages(recipe, role, runs, origin))
     bundle = Bundle(folder, manifest)
+    # Checked on the files that are shipped, through the same back end as the service's.
     parity = check_parity(network, load_model(bundle))
     if max(parity.values()) > PARITY:
         raise ValueError(f"expected bundle and network to agree to {PARITY}, got {parity}")
+    # The test split is read here alone: weights and recipes are chosen on validation.
     scores = summarise(evaluate(load_model(bundle), data, "test"))
     loss = precision_loss(bundle, scores, data)
     measured: dict[str, object] = {"parity": parity, "scores": scores, "precision_loss": loss}
