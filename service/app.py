@@ -72,6 +72,7 @@ def create_app(settings: Settings | None = None, operations: Sequence[type[Opera
                 with drain.on_sigterm(), watching(asyncio.get_running_loop()):
                     yield
 
+    # The version is the library's: service and library are released together.
     app = FastAPI(
         title="kdmri",
         version=kdmri.__version__,

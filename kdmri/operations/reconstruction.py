@@ -81,6 +81,7 @@ class ReconstructionJob(Job):
         return Reconstructor(model).reconstruct(self.kspace, coils=self.coils, stage=stage)
 
     def run_batch(self, others: Sequence[Self], model: Model, stage: Stage = measure_nothing) -> list[Images]:
+        # Without `coils`: only scans of one coil have a batch key.
         return Reconstructor(model).reconstruct_each([self.kspace, *(job.kspace for job in others)], stage=stage)
 
     def baseline(self) -> Images:

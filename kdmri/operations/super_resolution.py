@@ -58,6 +58,7 @@ class SuperResolutionJob(Job):
         return SuperResolver(model).super_resolve(self.images, self.scale, stage=stage)
 
     def run_batch(self, others: Sequence[Self], model: Model, stage: Stage = measure_nothing) -> list[Images]:
+        # One scale for all: it is part of the batch key.
         stacks = [self.images, *(job.images for job in others)]
         return SuperResolver(model).super_resolve_each(stacks, self.scale, stage=stage)
 

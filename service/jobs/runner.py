@@ -89,6 +89,7 @@ class Runner:
     async def close(self) -> None:
         """Stop all jobs that run, and give them back."""
         self._ending.set()
+        # A lane may be waiting for jobs: it must see that it is to stop.
         self._news.set()
         for work in self._attempts.values():
             work.cancel()
@@ -109,6 +110,7 @@ class Runner:
         if not self._may_claim():
             return []
         try:
+            # As many as share one pass of the networks: they run together, and end together.
             return await run_sync(self._leases.claim, self._worker, self._engine.scheduler.batch)
         except StoreUnavailable:
             log.warning("no job can be taken: the jobs database does not answer")
@@ -118,6 +120,7 @@ class Runner:
         """Run one job to whatever end it takes, and commit that."""
         job, observation = claim.job, Observation(claim.job.operation)
         with structlog.contextvars.bound_contextvars(job=job.id, attempt=claim.attempt):
+            # A task of its own, so that a lost lease can cancel the work and leave its end to be committed here.
             work = asyncio.create_task(self._run(job, observation))
             self._attempts[job.id] = work
             beats = asyncio.create_task(self._beat(claim, observation, work))
@@ -143,6 +146,7 @@ class Runner:
             return await self._engine.run(request, files)
 
     def _files(self, job: Job) -> list[SourceFile]:
+        # A job without a key was erased meanwhile: reading fails as for a changed file, and the claim is lost.
         key = job.key or b""
         return [SourceFile(self._spool.read_file(key, blob), blob.media_type) for blob in job.inputs]
 
@@ -176,9 +180,11 @@ class Runner:
         if error is None:
             await self._finish(claim, work.result(), observation.slices_expected or 0)
         elif isinstance(error, Overloaded):
+            # Requests that clients wait for go first: the job returns to the store and does not count as failed.
             await self._commit(partial(self._leases.release, claim))
             await self._pause(POLL_SECONDS)
         elif isinstance(error, KdmriError):
+            # The input or the parameters are at fault, and would be again.
             failure = Failure(type(error).__name__, str(error), stage)
             if await self._commit(partial(self._leases.fail, claim, failure)):
                 await self._delete_inputs(job)

@@ -187,6 +187,7 @@ def fidelity_over_time(name: str, histogram: str, unit: str, axis: tuple[float, 
         unit=unit,
         width=12,
         at_least=axis,
+        # The card's figure is no measurement of this service, and is drawn as one that is given.
     ).override_by_regexp("/ card, /", [DOTTED])
 
 
@@ -227,6 +228,7 @@ def stages(role: str) -> timeseries.Panel:
 
 def drift(histogram: str, window: str) -> str:
     """Return the PromQL for the figure of shadow runs less the figure that the model's card states."""
+    # The least of the card's conditions: live requests have accelerations of their own, which no label states.
     return f"{mean(histogram, 'operation', SHADOWED, window)} - min by (operation) ({STATED[histogram]}{{{OF_MODEL}}})"
 
 

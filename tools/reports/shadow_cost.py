@@ -89,6 +89,7 @@ async def measure_operation(arms: dict[str, Arm], request: dict[str, Any], secon
         await arm.wait_for_shadow_runs()
     # The time of one request alone sets the pace of arrivals: half load on this machine, whatever its speed.
     alone = float(np.median([await arms["off"].latency(request) for _ in range(15)]))
+    # Counts before and after: the service has answered warm-up requests, whose shadow runs are not of the measurement.
     before = await arms["on"].shadows()
     turns: dict[str, list[list[float]]] = {name: [] for name in arms}
     ends = time.monotonic() + seconds

@@ -123,6 +123,7 @@ def _as_network(model: Model) -> Restorer:
 def _load_or_score(
     trained: Trained, file: Path, recipe: Recipe, experiment: Experiment, data: Path, split: str
 ) -> list[Result]:
+    # Scoring takes longer than some training: it is done again only for weights that are newer than their scores.
     if not file.exists() or (trained.stages and file.stat().st_mtime < trained.weights.stat().st_mtime):
         network = load(recipe, trained) if trained.stages else None
         write_csv(map(asdict, _score_volumes(trained, network, recipe, experiment, data, split)), file)
@@ -159,6 +160,7 @@ def _figures(truth: Volume, image: Volume) -> tuple[float, float, float, float]:
 
 def write_csv(rows: Iterable[Mapping[str, object]], file: Path) -> None:
     """Write a header and one row for each entry."""
+    # A list, because the first row names the columns.
     entries = list(rows)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", newline="") as target:

@@ -112,6 +112,7 @@ def simulate_kspace(truth: np.ndarray, acceleration: float, seed: int) -> KSpace
         acceleration: lines of the grid over measured lines.
         seed: seed of phase and mask.
     """
+    # One generator for lines and phases, in this order, which published scores depend on.
     rng = np.random.default_rng(seed)
     rows, columns = truth.shape[1:]
     lines = random_mask(columns, acceleration, centre_lines(columns, acceleration), rng)

@@ -76,6 +76,7 @@ def tiling(header: Dataset) -> Tiling | None:
         count, is_siemens = (_first_integer(header[UIH_COUNT].value) if UIH_COUNT in header else 0), False
     if not 1 < count <= MOST_SLICES:
         return None
+    # The least square that holds all slices, by integers: a root in floating point may fall short of a whole number.
     across = math.isqrt(count - 1) + 1
     # 20 slices are 5 x 5 tiles in a mosaic, of which 5 are empty, and 4 rows of 5 tiles in a VFRAME.
     down = across if is_siemens else -(-count // across)
@@ -92,11 +93,13 @@ def slice_headers(header: Dataset, tiles: Tiling) -> list[Dataset]:
     for tag in list(shared.keys()):
         if tag.is_private and tag.group in (0x0029, 0x0065):
             del shared[tag]  # They describe all slices, and would be copied for each.
+    # SliceLocation is that of the whole image, and would be wrong for every slice but one.
     shared.pop("SliceLocation", None)
     shared.Rows, shared.Columns = tiles.rows, tiles.columns
     terms = image_type(header, 0)
     shared.ImageType = terms if set(WORDS) & set(terms) else [*terms, MOSAIC]
     number = header.get("InstanceNumber")
+    # Numbered on from image to image, so that no two slices of a series share a number.
     before = (number - 1) * len(tiles.positions) if isinstance(number, int) and number > 0 else 0
     headers = []
     for index, position in enumerate(tiles.positions):
@@ -117,6 +120,7 @@ def _mosaic_positions(header: Dataset, count: int, rows: int, columns: int) -> F
     if image is None or normal is None:
         return None
     spacing = (float(positive_number(header.get(key)) or 0) for key in ("SpacingBetweenSlices", "SliceThickness"))
+    # The thickness stands in for a spacing that is not stated: slices are then taken to touch.
     between = next((value for value in spacing if value), None)
     if between is None:
         return None

@@ -41,6 +41,7 @@ def npy(source: Path | BinaryIO, max_bytes: int) -> ndarray:
     with open_stream(source) as stream:
         size = stream.seek(0, io.SEEK_END)
         stream.seek(0)
+        # The header first: np.load takes the memory that a header claims before it reads a sample.
         shape, dtype = _npy_header(stream)
         wanted, left = math.prod(shape) * dtype.itemsize, size - stream.tell()
         stream.seek(0)
@@ -101,6 +102,7 @@ def bart(
             if isinstance(source, Path)
             else np.frombuffer(stream.read(size), np.dtype("<c8"))
         )
+    # A view, whatever the order of the axes: a mapped file is read only where slices are taken from it.
     whole = flat.reshape(lengths, order="F")
     if lengths[READ] > 1 and lengths[PHS2] > 1:
         raise UnsupportedInput(

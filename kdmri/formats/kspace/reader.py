@@ -57,6 +57,7 @@ def open_scan(
         UnsupportedInput: the scan is not 2-D Cartesian, or too large, or in a format that is to be converted.
         InvalidRequest: there is no such contrast, repetition, phase, set or group.
     """
+    # Signatures decide in this order, because an HDF5 file may begin with a user block of any content.
     contents = unpacking.contents(source, max_bytes)
     start, size = contents.beginning()
     with unpacking.open_stream(contents.main) as stream:
@@ -125,6 +126,7 @@ def _of_hdf5(file: h5py.File, selection: Selection, max_bytes: int) -> Scan:
         scan = fastmri.open_dataset(
             group, dataset, repetition=selection.get("repetition", 0), oversampling=oversampling, max_bytes=max_bytes
         )
+        # What was chosen in the file comes before what was recognised in the dataset.
         scan.notes = (*notes, *scan.notes)
         return scan
     if datasets.holds_images(file):

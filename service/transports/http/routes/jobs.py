@@ -104,6 +104,7 @@ async def accept_job(
     Returns:
         The job's status.
     """
+    # Refused before the upload, by its declared size; what is not declared is counted while it is received.
     desk = _desk_of(service)
     declared = request.headers.get("content-length", "")
     await desk.require_room(int(declared) if declared.isdigit() else 0)
@@ -161,6 +162,7 @@ async def _events(service: Service, desk: Desk, job_id: str) -> AsyncIterator[st
     last = None
     while True:
         status = job_status(*await desk.find(job_id))
+        # Only changes are sent: a client that follows a long job gets a line for each stage, not two a second.
         if status != last:
             yield f"event: status\ndata: {status.model_dump_json()}\n\n"
         # A stream would keep a service that is ending from ending.
@@ -175,6 +177,7 @@ async def _own(request: Request, desk: Desk, job_id: str) -> tuple[Job, int | No
     principal = _principal(request)
     job, position = await desk.find(job_id)
     if job.owner != principal.name and not principal.may(Scope.admin):
+        # The same error as for an id that does not exist, so that ids of others can't be found by trying.
         raise UnknownJob("expected the id of a job of this key, got another")
     return job, position
 
