@@ -8,18 +8,24 @@ MosaicWrapper, and of `nii_demosaic` and `set_nii_header_x` in dcm2niix.
 import copy
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from nibabel.nicom import csareader
 from numpy import ndarray
 from pydicom import Dataset
 
 from kdmri.formats.dicom.attributes import image_type, numbers, plane, positive_number, private_value
 from kdmri.formats.dicom.numbers import decimals, several, to_float
+
+# nibabel warns of all of its DICOM readers when they are imported. The CSA reader is used here alone, under a guard:
+# an importer of kdmri could do nothing about the warning.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", UserWarning)
+    from nibabel.nicom import csareader
 
 SIEMENS_COUNT = (0x0019, "SIEMENS MR HEADER", 0x0A)
 SIEMENS_CSA = (0x0029, "SIEMENS CSA HEADER", 0x10)
