@@ -44,6 +44,7 @@ def _montage(slices: UInt8[ndarray, "slice row column"]) -> UInt8[ndarray, "row 
     count, rows, columns = slices.shape
     across = min(count, math.ceil(math.sqrt(count * rows / columns)))
     down = math.ceil(count / across)
+    # Black where the last row of the montage is not full.
     tiles = np.zeros((down * across, rows, columns), dtype=np.uint8)
     tiles[:count] = slices
     return tiles.reshape(down, across, rows, columns).transpose(0, 2, 1, 3).reshape(down * rows, across * columns)

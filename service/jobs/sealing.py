@@ -47,6 +47,7 @@ def unseal(key: bytes, source: BinaryIO) -> Iterator[bytes]:
         UnreadableInput: The file was changed or cut off, or was sealed with another key. Chunks that were yielded
             before are what was sealed, but the content is incomplete.
     """
+    # A wrong prefix makes every nonce wrong, so that it needs no check of its own.
     cipher, prefix = AESGCM(key), source.read(PREFIX)
     number, chunk = 0, source.read(CHUNK + TAG)
     while True:

@@ -66,6 +66,7 @@ def _outcome(content: bytes) -> tuple[str | None, str, set[str]]:
     # By interpolation: what is tested are the objects, and a network would take minutes for all of them.
     pixels = [upsample(torch.from_numpy(group.images.pixels), SCALE).numpy() for group in groups]
     answers = derived.derive(groups, pixels, scale=SCALE, model="interpolation@1")
+    # Errors of the source are its writer's, and copying an attribute copies them.
     known = _errors(content)
     return maker, "answered", set().union(*(_errors(objects.to_bytes(answer)) for answer in answers)) - known
 

@@ -110,6 +110,7 @@ def reconstruction_batch(slices: Slices, simulation: Simulation, rng: Generator)
     # The order of draws is part of every recipe: another order gives other batches, and published losses could not be
     # reproduced. Features that a recipe turns off draw nothing, for the same reason.
     columns = int(rng.choice(simulation.columns))
+    # A multiple of 8 rows, so that folded and coarser grids of a network need no padding there.
     shape = (simulation.pixels // columns // 8 * 8, columns)
     evenly = simulation.by_volume
     close, gamma = simulation.close, simulation.gamma

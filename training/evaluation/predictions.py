@@ -66,7 +66,7 @@ class Example:
     psnr: float
 
 
-def simulated(model: Model, data: Path, split: str, count: int) -> Iterator[Example]:
+def simulate_scans(model: Model, data: Path, split: str, count: int) -> Iterator[Example]:
     """Simulate scans of every volume of a split, and reconstruct them with and without withheld samples.
 
     Args:
@@ -79,6 +79,7 @@ def simulated(model: Model, data: Path, split: str, count: int) -> Iterator[Exam
     # Volume by volume in turn, so that a run that is stopped early has seen all of them equally.
     for turn, file in product(range(count), files):
         name = file.name.removesuffix(".nii.gz")
+        # Seeded by the volume's name: other volumes, or another order of files, change none of its scans.
         rng = np.random.default_rng([zlib.crc32(name.encode()), turn])
         volume = _bright_slices(file)
         slices = min(int(rng.choice(SLICES)), len(volume))
@@ -109,10 +110,12 @@ def simulate(truth: Volume, coils: int, acceleration: float, noise: float, rng: 
         rng: Draws phase, coils, noise and lines.
     """
     rows, columns = truth.shape[1:]
+    # Most phases are near 1, as in training (Simulation.steepest_phase).
     steepness = 1 + 2 * rng.random() ** 3
     phase = torch.stack(
         [simulate_phase((rows, columns), rng, ripple=0.3 * rng.random(), steepness=steepness)] * len(truth)
     )
+    # Four central lines at least: fewer can't calibrate coils, and such a scan would be refused.
     lines = MASKS[str(rng.choice(list(MASKS)))](columns, acceleration, max(4, centre_lines(columns, acceleration)), rng)
     maps = simulate_sensitivities((rows, columns), coils, rng)[None]
     strength = noise * float(np.percentile(truth, BRIGHT))

@@ -143,6 +143,7 @@ def _interpret(dataset: Dataset, tag: BaseTag) -> DataElement:
     Raises:
         Exception: of many types, for a value that has no place in that VR.
     """
+    # The dictionary's VR counts, not the file's: implicit syntaxes have none, and explicit ones may state a wrong one.
     vr = _dictionary_vr(tag)
     element = dataset[tag]
     if vr in DECIMAL | INTEGER and not element.is_empty:

@@ -131,6 +131,7 @@ def _common(values: Sequence[str]) -> str:
 
 def _drop_private_dimensions(dataset: Dataset) -> None:
     """Leave out the dimensions that point at private elements: these are gone."""
+    # Indices and pointers belong together by their position: both lists are thinned out in the same way.
     dimensions = dataset.get("DimensionIndexSequence", ())
     pointers = [Tag(item.get("DimensionIndexPointer", 0)) for item in dimensions]
     kept = [index for index, pointer in enumerate(pointers) if not pointer.is_private]

@@ -65,6 +65,7 @@ def kspace_dataset(file: h5py.File, wanted: str | None) -> tuple[h5py.Group, h5p
         if not isinstance(plain, h5py.Dataset):
             raise UnreadableKSpace("expected complex k-space (slice, coil, row, column), got no dataset `kspace`")
         return file, plain, ()
+    # A name with "kspace" in it comes before all others; masks, maps and images are complex as well in some files.
     candidates = [(group, dataset) for group in hdf5.groups(file) for dataset in _complex(group)]
     named = [pair for pair in candidates if "kspace" in name_of(pair[1]).lower().replace("_", "").replace("-", "")]
     chosen = named or [
@@ -142,6 +143,7 @@ def _at(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset:
 
 def name_of(part: h5py.Group | h5py.Dataset) -> str:
     """Return a name without its leading slash, printable and of bounded length."""
+    # A name comes from outside, and goes into messages and headers: neither length nor characters may be any.
     text = "".join(letter for letter in str(part.name).strip("/") if letter.isprintable() and letter.isascii())
     return text[:LONGEST_NAME] or "/"
 

@@ -73,6 +73,7 @@ def by_name(names: Sequence[str]) -> str:
 
 def _pointer(beginning: bytes) -> str:
     """Recognise what downloads leave in the place of a file."""
+    # Data sets under version control leave a text of some hundred bytes where the file was not fetched.
     text = beginning.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS in its place: fetch the file itself by git lfs pull"

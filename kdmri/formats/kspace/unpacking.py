@@ -72,6 +72,7 @@ def contents(source: Path | BinaryIO, max_bytes: int) -> Contents:
         UnreadableKSpace: an archive is damaged, or holds no k-space.
         UnsupportedInput: an archive unpacks to more than the limit, or holds several files of k-space.
     """
+    # Only one layer is unpacked: archives in archives multiply, and no converter writes them.
     plain = Contents(source, source.name if isinstance(source, Path) else "")
     start, _ = plain.beginning()
     if start.startswith(GZIP):
@@ -106,6 +107,7 @@ def _gunzip(stream: BinaryIO, max_bytes: int) -> BinaryIO:
     try:
         while piece := stream.read(PIECE):
             while piece:
+                # In pieces of bounded size, so that a gzip bomb is noticed at the limit and not after it.
                 unpacked.write(unpacker.decompress(piece, PIECE))
                 if unpacked.tell() > max_bytes:
                     raise UnsupportedInput(f"expected a gzip of at most {max_bytes} bytes unpacked, got more")
@@ -124,6 +126,7 @@ def _gunzip(stream: BinaryIO, max_bytes: int) -> BinaryIO:
 
 def _files(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """Files of a zip, without folders and what desktops add (`__MACOSX`, `.DS_Store`, `Thumbs.db`)."""
+    # Bounded before anything else: a central directory may list millions of members.
     found = []
     for info in archive.infolist()[:MAX_MEMBERS]:
         name = PurePath(info.filename)
@@ -162,6 +165,7 @@ def _check(infos: list[zipfile.ZipInfo], max_bytes: int) -> None:
         raise UnsupportedInput("expected a plain zip, got one with encrypted members")
     if any(info.compress_type not in METHODS for info in infos):
         raise UnsupportedInput("expected a zip compressed by deflate, got one with members by another method")
+    # zipfile never unpacks more of a member than the directory declares, so that this sum is a bound.
     total = sum(info.file_size for info in infos)
     if total > max_bytes:
         raise UnsupportedInput(f"expected a zip of at most {max_bytes} bytes unpacked, got {total}")

@@ -61,6 +61,7 @@ class FairTurns:
 
     def _dispatch(self) -> None:
         """Give free turns to those who wait, the client that was served longest ago first."""
+        # A list, because clients leave the dictionary and move to its end on the way.
         for client in list(self._waiting):
             waiting = self._waiting[client]
             while waiting and waiting[0].done():
