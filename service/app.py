@@ -10,6 +10,7 @@ from functools import partial
 
 import structlog
 from fastapi import FastAPI
+from kdmri_service.auth.audit import AuditLog
 from kdmri_service.auth.policy import authenticator
 from kdmri_service.draining import Drain
 from kdmri_service.engine.catalogue import load_catalogue
@@ -23,6 +24,7 @@ from kdmri_service.processes import end_with_parent
 from kdmri_service.settings import Settings
 from kdmri_service.shadow.controller import Shadow
 from kdmri_service.transports.http import problems
+from kdmri_service.transports.http.auditing import Auditing
 from kdmri_service.transports.http.authentication import Authentication
 from kdmri_service.transports.http.dependencies import Service
 from kdmri_service.transports.http.negotiation import negotiate
@@ -59,6 +61,7 @@ def create_app(settings: Settings | None = None, operations: Sequence[type[Opera
     """
     settings = settings or Settings()
     drain = Drain(delay=settings.drain_seconds, grace=settings.grace_seconds)
+    audit = AuditLog(settings.audit, required=settings.audit_required) if settings.audit else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -67,7 +70,7 @@ def create_app(settings: Settings | None = None, operations: Sequence[type[Opera
             # One of several workers: it must not outlive a parent that is killed, which would keep the port.
             end_with_parent(parent.pid or 0)
         with traces.export_spans(settings.traces):
-            async with running(settings, drain, operations) as service:
+            async with running(settings, drain, operations, audit) as service:
                 app.state.service = service
                 with drain.on_sigterm(), watching(asyncio.get_running_loop()):
                     yield
@@ -86,6 +89,9 @@ def create_app(settings: Settings | None = None, operations: Sequence[type[Opera
     problems.install(app)
     if (authenticate := authenticator(settings)) is not None:
         app.add_middleware(Authentication, authenticate=authenticate)
+    if audit is not None:
+        # Around authentication, so that refused requests are recorded, too.
+        app.add_middleware(Auditing, audit=audit)
     # Added last, so outermost: refusals have a request id and a log line, too.
     app.add_middleware(Envelope, drain=drain)
     return app
@@ -93,7 +99,10 @@ def create_app(settings: Settings | None = None, operations: Sequence[type[Opera
 
 @asynccontextmanager
 async def running(
-    settings: Settings, drain: Drain, operations: Sequence[type[Operation]] = OPERATIONS
+    settings: Settings,
+    drain: Drain,
+    operations: Sequence[type[Operation]] = OPERATIONS,
+    audit: AuditLog | None = None,
 ) -> AsyncIterator[Service]:
     """Provide the running service: models loaded and warm, scheduler and shadow started.
 
@@ -101,12 +110,16 @@ async def running(
         settings: The settings.
         drain: The requests in flight, and whether the service is ending.
         operations: The operations that models may be for.
+        audit: Records the start and the end here, and requests elsewhere.
 
     Raises:
         UnknownModel: The models folder holds no model.
         CorruptBundle: A model is incomplete or changed, or no operation has its task.
         InvalidRequest: This machine does not offer the back end.
     """
+    if audit is not None:
+        # Nothing is served yet, so the event loop may wait for the disk.
+        audit.begin()
     scheduler = Scheduler(
         inferences=settings.inferences, capacity=settings.queue, patience=settings.batch_wait_ms / 1000
     )
@@ -130,12 +143,14 @@ async def running(
     limits = Limits(unpacked_bytes=settings.max_unpacked_mb * 2**20)
     engine = Engine(catalogue, scheduler, limits, parsers, settings.predict_above)
     async with _jobs(settings, engine, operations, drain) as desk:
-        yield Service(settings, engine, shadow, drain, desk)
+        yield Service(settings, engine, shadow, drain, desk, audit)
     # In the order of a request's way, so that no stage gets work after it has closed.
     if parsers is not None:
         parsers.close()
     scheduler.close()
     shadow.close()
+    if audit is not None:
+        audit.close()
 
 
 @asynccontextmanager

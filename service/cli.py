@@ -1,4 +1,4 @@
-"""The commands `kdmri serve` and `kdmri keys`."""
+"""The commands `kdmri serve`, `kdmri keys` and `kdmri audit`."""
 
 import signal
 import sys
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from kdmri_service.auth import chain
 from kdmri_service.auth.keys import add_key, read_keys, revoke_key
 from kdmri_service.auth.principals import Scope
 
@@ -26,11 +27,14 @@ def serve(
     import uvicorn
     from kdmri_service.observability import logs
     from kdmri_service.observability.multiprocess import shared_metrics
+    from kdmri_service.processes import disable_core_dumps
     from kdmri_service.settings import Settings
 
     # A flag that is not given leaves the environment variable in force, which a None would hide.
     flags = {"host": host, "port": port, "workers": workers}
     settings = Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
+    # Memory holds patient data.
+    disable_core_dumps()
     # uvicorn ends well on SIGTERM and then sends the signal to itself, for which Python would report a failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # prometheus-client shares its values only if it is imported after this, which the workers do.
@@ -82,3 +86,27 @@ def list_keys(file: KeyFile) -> None:
 def revoke(name: Annotated[str, typer.Argument(help="Name or id.")], file: KeyFile) -> None:
     """Revoke the keys of a name, or one by its id. A running service refuses them at once."""
     typer.echo(f"{revoke_key(file, name)} revoked")
+
+
+audit = typer.Typer(no_args_is_help=True, help="Check the audit trail of the HTTP service.")
+
+
+@audit.callback()
+def audit_commands() -> None:
+    """Keep `verify` a subcommand: typer would make the only command the whole of it."""
+
+
+@audit.command("verify")
+def verify(
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Files of one trail, oldest first.")],
+    contains: Annotated[str | None, typer.Option(help="SHA-256 of a line that must be there, noted earlier.")] = None,
+) -> None:
+    """Check that no line of an audit trail was changed, removed or moved; print the hash of its last line."""
+    end = chain.verify(files)
+    if isinstance(end, chain.Break):
+        typer.echo(f"{end.file}, line {end.line}: {end.reason}", err=True)
+        raise typer.Exit(1)
+    if contains is not None and not chain.find(files, contains):
+        typer.echo(f"expected a line with the hash {contains[:64]}, found none", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{end.sequence} lines; the last one has the hash {end.digest}")

@@ -10,6 +10,7 @@
     ├── UnfinishedJob
     ├── ErasedJob
     ├── DifferentJob
+    ├── AuditFailed
     ├── UnsupportedMedia
     ├── Cancelled
     └── MissingTraces
@@ -26,6 +27,10 @@ class TooLarge(KdmriError):
 
 class Overloaded(KdmriError):
     """The queue has no free place."""
+
+
+class AuditFailed(KdmriError):
+    """The audit trail can not be written, and work that is not recorded is not done."""
 
 
 class UnsupportedMedia(KdmriError):

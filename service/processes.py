@@ -2,11 +2,17 @@
 
 import ctypes
 import os
+import resource
 import signal
 from contextlib import suppress
 
 PR_SET_PDEATHSIG = 1
 """Number of the option in prctl(2), linux/prctl.h."""
+
+
+def disable_core_dumps() -> None:
+    """Have the kernel write no memory of this process, or of those that it starts, to a disk when it crashes."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def end_with_parent(parent: int) -> None:

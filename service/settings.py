@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     """The issuer's JSON Web Key Set: a file or an https address."""
     allow_anonymous: bool = False
     """Let everybody in without a key or token on an address that other machines can reach."""
+    audit: Path | None = None
+    """File of the audit trail: one line for each request, with hashes and without patient data. Off by default."""
+    audit_required: bool = False
+    """Refuse requests with 503 while the audit trail can't be written. Otherwise only the log, `/readyz` and a metric
+    report the failure."""
     parsers: int = Field(2, ge=0)
     """Number of sandboxed processes per worker that read uploads. 0 reads them in the serving process, which a hostile
     file can then stop: only for development on systems other than Linux."""

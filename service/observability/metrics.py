@@ -67,6 +67,10 @@ PARSERS_ENDED = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+AUDIT_RECORDS = Counter("kdmri_audit_records", "Lines written to the audit trail.", registry=REGISTRY)
+AUDIT_FAILURES = Counter(
+    "kdmri_audit_failures", "Lines that could not be written to the audit trail.", registry=REGISTRY
+)
 QUEUE_DEPTH = Gauge(
     "kdmri_queue_depth", "Requests that wait in the queue.", registry=REGISTRY, multiprocess_mode="livesum"
 )

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
+from kdmri_service.auth.audit import AuditLog
 from kdmri_service.draining import Drain
 from kdmri_service.engine.engine import ChooseType, Engine
 from kdmri_service.jobs.desk import Desk
@@ -27,6 +28,8 @@ class Service:
     drain: Drain
     jobs: Desk | None
     """None without a spool."""
+    audit: AuditLog | None = None
+    """Where requests are recorded, if they are."""
 
 
 def service_of(request: Request) -> Service:

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from kdmri_service.errors import (
+    AuditFailed,
     Cancelled,
     DifferentJob,
     ErasedJob,
@@ -59,6 +60,7 @@ STATUS: dict[type[KdmriError], HTTPStatus] = {
     UnfinishedJob: HTTPStatus.CONFLICT,
     ErasedJob: HTTPStatus.GONE,
     DifferentJob: HTTPStatus.UNPROCESSABLE_ENTITY,
+    AuditFailed: HTTPStatus.SERVICE_UNAVAILABLE,
     Cancelled: DISCONNECTED,
     CorruptBundle: HTTPStatus.INTERNAL_SERVER_ERROR,
     MissingTraces: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -114,12 +116,17 @@ def _below(base: type[KdmriError]) -> Iterator[type[KdmriError]]:
         yield from _below(child)
 
 
+def problem_of(error: KdmriError) -> Response:
+    """Return the response to an error of the tree."""
+    return problem(status_of(error), problem_kind(type(error)), str(error))
+
+
 def install(app: FastAPI) -> None:
     """Install handlers for every error of the tree and of the framework."""
 
     @app.exception_handler(KdmriError)
     async def on_known(_: Request, error: KdmriError) -> Response:
-        return problem(status_of(error), problem_kind(type(error)), str(error))
+        return problem_of(error)
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> Response:
@@ -160,8 +167,7 @@ def internal_error(error: Exception) -> Response:
 
 def ending() -> Response:
     """Return the response to a request that arrives while the service ends: another instance may take it."""
-    error = Overloaded("expected a service that accepts requests, this one is ending: try again later")
-    return problem(status_of(error), problem_kind(type(error)), str(error))
+    return problem_of(Overloaded("expected a service that accepts requests, this one is ending: try again later"))
 
 
 def problem_kind(error: type[KdmriError]) -> str:

@@ -17,7 +17,11 @@ async def live() -> JSONResponse:
 
 @router.get("/readyz")
 async def ready(service: RunningService) -> JSONResponse:
-    """Models are loaded and warm, which they are before the server listens, and the service is not ending."""
+    """Models are loaded and warm, the service is not ending, and it can record what it has to."""
     if service.drain.draining:
         return JSONResponse({"status": "ending"}, HTTPStatus.SERVICE_UNAVAILABLE)
-    return JSONResponse({"status": "ready", "models": len(service.engine.catalogue.bundles)})
+    audit = service.audit
+    if audit is not None and audit.refuses_work:
+        return JSONResponse({"status": "audit trail can't be written"}, HTTPStatus.SERVICE_UNAVAILABLE)
+    state = {"audit": "failing"} if audit is not None and audit.failing else {}
+    return JSONResponse({"status": "ready", "models": len(service.engine.catalogue.bundles), **state})

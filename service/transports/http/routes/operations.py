@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
 from kdmri_service.observability.observation import track_request
+from kdmri_service.transports.http.auditing import note_files, note_operation
 from kdmri_service.transports.http.dependencies import Accept, RunningService, TypeChooser
 from kdmri_service.transports.http.openapi import documented_answer, documented_body
 from kdmri_service.transports.http.problems import status_of
@@ -63,8 +64,10 @@ def _route(operation_type: type[Operation]) -> Callable[..., Awaitable[Response]
             admitted = service.engine.admit(
                 operation, choose_type, observation, client=request.client.host if request.client else ""
             )
+            note_operation(request, operation)
             limit = service.settings.max_upload_mb * 2**20
             files = await receive(request, raw=operation.body_types, limit=limit)
+            await note_files(request, files)
             answer = await while_connected(request, service.engine.run(admitted, files))
             # After the response was sent: neither sampling nor closing files may delay it. Closed last, since the
             # sample reads from them.
