@@ -1,16 +1,20 @@
 """The commands `kdmri serve`, `kdmri keys` and `kdmri audit`."""
 
+import asyncio
 import signal
 import sys
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from kdmri_service.auth import chain
 from kdmri_service.auth.keys import add_key, read_keys, revoke_key
 from kdmri_service.auth.principals import Scope
+
+from kdmri.errors import InvalidRequest
 
 HUNG_SECONDS = 60
 """Seconds without a sign of life after which a worker is replaced: imports and models load slowly on a busy machine."""
@@ -29,10 +33,23 @@ def serve(
     from kdmri_service.observability.multiprocess import shared_metrics
     from kdmri_service.processes import disable_core_dumps
     from kdmri_service.settings import Settings
+    from kdmri_service.tls import server_context
+    from kdmri_service.transports.http.connections import ConnectionLimits, LimitedProtocol, raise_descriptor_limit
 
     # A flag that is not given leaves the environment variable in force, which a None would hide.
     flags = {"host": host, "port": port, "workers": workers}
     settings = Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
+    limits = ConnectionLimits(
+        raise_descriptor_limit(settings.connections),
+        settings.connections_per_client,
+        settings.window_seconds,
+        settings.bytes_per_second,
+    )
+    if (settings.tls_certificate is None) != (settings.tls_key is None):
+        raise InvalidRequest("expected KDMRI_TLS_CERTIFICATE and KDMRI_TLS_KEY together, got one of them")
+    tls = None
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        tls = partial(server_context, settings.tls_certificate, settings.tls_key)
     # Memory holds patient data.
     disable_core_dumps()
     # uvicorn ends well on SIGTERM and then sends the signal to itself, for which Python would report a failure.
@@ -43,6 +60,9 @@ def serve(
             # By name: several workers are started as new processes, which import it for themselves.
             "kdmri_service.app:create_app",
             factory=True,
+            # uvicorn calls what it is given here with its own arguments, as it would call the class.
+            http=cast(type[asyncio.Protocol], partial(LimitedProtocol, limits=limits)),
+            ssl_context_factory=tls,
             host=settings.host,
             port=settings.port,
             workers=settings.workers,

@@ -72,6 +72,20 @@ class Settings(BaseSettings):
     """The issuer's JSON Web Key Set: a file or an https address."""
     allow_anonymous: bool = False
     """Let everybody in without a key or token on an address that other machines can reach."""
+    tls_certificate: Path | None = None
+    """PEM file of the certificate chain that the service presents; without it the service speaks plain HTTP. It is read
+    again when it changes."""
+    tls_key: Path | None = None
+    """PEM file of the certificate's private key."""
+    connections: int = Field(1000, ge=1)
+    """Number of connections per worker. One more takes the place of an idle one, or is refused."""
+    connections_per_client: int = Field(100, ge=1)
+    """Number of connections from one address per worker. Behind a proxy all clients have the proxy's address, so set
+    it as high as `connections` there."""
+    window_seconds: float = Field(10, gt=0)
+    """Time in seconds that a client may take to send its headers, and over which the rate of a body is measured."""
+    bytes_per_second: int = Field(1024, ge=0)
+    """Least rate at which a client must send its body and read its response, over `window_seconds`."""
     audit: Path | None = None
     """File of the audit trail: one line for each request, with hashes and without patient data. Off by default."""
     audit_required: bool = False

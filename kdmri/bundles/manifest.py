@@ -16,6 +16,8 @@ Feature = Literal["constant", "extrapolated_error", "prediction_error", "acceler
 
 MANIFEST = "manifest.json"
 CONSISTENCY = "data_consistency.pt"
+UNLISTED = (MANIFEST, "CARD.md", "training_log.jsonl")
+"""Files of a bundle that are read by people, not loaded: the manifest states no hash of them."""
 FORMAT: Literal[2] = 2
 """Version of the bundle format.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from kdmri.bundles.manifest import MANIFEST, ROLES, Manifest, Task
+from kdmri.bundles.manifest import CONSISTENCY, MANIFEST, ROLES, UNLISTED, Manifest, Task, cascade_file
 from kdmri.errors import CorruptBundle, InvalidRequest, UnknownModel
 
 
@@ -30,7 +30,8 @@ def load(folder: Path) -> Bundle:
     """Read and verify a model folder.
 
     Raises:
-        CorruptBundle: a file is missing or its hash differs from the manifest; the message names the file.
+        CorruptBundle: a file is missing, its hash differs from the manifest, or the manifest does not list it; the
+            message names the file.
     """
     label = f"{folder.parent.name}@{folder.name}"
     try:
@@ -45,6 +46,7 @@ def load(folder: Path) -> Bundle:
     # Requests, caches and metrics name a model by its manifest, people by its folder: the two must agree.
     if manifest.reference != label:
         raise CorruptBundle(f"model folder {label}: its manifest says {manifest.reference}")
+    _check_list(folder, manifest, label)
     for name, expected in manifest.files.items():
         file = folder / name
         # A name with a folder in it could lead out of the bundle: only files directly inside are accepted.
@@ -53,6 +55,19 @@ def load(folder: Path) -> Bundle:
         if (digest := sha256(file)) != expected:
             raise CorruptBundle(f"model {label}: expected {name} with SHA-256 {expected[:12]}, got {digest[:12]}")
     return Bundle(folder, manifest)
+
+
+def _check_list(folder: Path, manifest: Manifest, label: str) -> None:
+    """Raise CorruptBundle unless the manifest lists every file that is loaded, and every other file that is there.
+
+    A file that is not listed could be loaded all the same, by a library that finds it beside the one that it was given.
+    """
+    loaded = [*(cascade_file(n + 1) for n in range(manifest.architecture.get("cascades", 0))), CONSISTENCY]
+    if missing := [name for name in loaded if name not in manifest.files]:
+        raise CorruptBundle(f"model {label}: expected {MANIFEST} to list {missing[0]}, it does not")
+    known = {*manifest.files, *UNLISTED}
+    if strangers := sorted(entry.name for entry in folder.iterdir() if entry.name not in known):
+        raise CorruptBundle(f"model {label}: expected only files that {MANIFEST} lists, found {strangers[0]}")
 
 
 def load_all(models: Path) -> list[Bundle]:

@@ -53,6 +53,22 @@ def test_a_missing_file_is_refused(copied: Path) -> None:
         load(copied)
 
 
+@pytest.mark.parametrize("name", ["cascade_1.onnx.data", "extra.pt", "code"])
+def test_a_file_that_is_not_listed_is_refused(copied: Path, name: str) -> None:
+    (copied / name).write_bytes(b"")
+    with pytest.raises(CorruptBundle, match=f"expected only files that manifest.json lists, found {name}"):
+        load(copied)
+
+
+@pytest.mark.parametrize("name", ["cascade_1.onnx", "data_consistency.pt"])
+def test_a_file_that_is_loaded_must_be_listed(copied: Path, name: str) -> None:
+    manifest = json.loads((copied / MANIFEST).read_text())
+    del manifest["files"][name]
+    (copied / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(CorruptBundle, match=rf"expected manifest\.json to list {name}"):
+        load(copied)
+
+
 def test_a_file_outside_the_folder_is_refused(copied: Path) -> None:
     manifest = json.loads((copied / MANIFEST).read_text())
     manifest["files"]["../../elsewhere"] = "0" * 64

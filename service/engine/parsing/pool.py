@@ -29,6 +29,7 @@ from kdmri_service.engine.parsing.turns import FairTurns
 from kdmri_service.engine.parsing.worker import error_named
 from kdmri_service.errors import Overloaded
 from kdmri_service.observability import metrics
+from kdmri_service.storage import temporary_storage
 from pydantic import JsonValue
 
 from kdmri.errors import UnreadableInput
@@ -223,7 +224,8 @@ class ParserPool:
                 ) from None
 
     def _parse(self, operation: Operation, files: Sequence[SourceFile], limits: Limits) -> Input:
-        places, upload = _gather(files)
+        with temporary_storage():
+            places, upload = _gather(files)
         request = Message(
             {
                 "operation": operation.name,

@@ -9,6 +9,7 @@ from typing import BinaryIO, cast
 from anyio.to_thread import run_sync
 from fastapi import Request
 from kdmri_service.errors import TooLarge, UnsupportedMedia
+from kdmri_service.storage import temporary_storage
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 
@@ -66,6 +67,7 @@ async def receive(request: Request, *, raw: tuple[str, ...], limit: int) -> list
         UnsupportedMedia: The body is of another type.
         TooLarge: The body is larger than the limit.
         InvalidRequest: A multipart body is broken or holds no file.
+        StorageFull: The temporary folder has no room left.
     """
     # A truthful client learns at once that its upload is too large; the bytes are counted below in any case.
     declared = request.headers.get("content-length", "")
@@ -81,17 +83,18 @@ async def receive(request: Request, *, raw: tuple[str, ...], limit: int) -> list
         accepted = ", ".join((*raw, "multipart/form-data", "multipart/related"))
         raise UnsupportedMedia(f"expected Content-Type {accepted}, got {body_type or 'none'}")
     received, pending = 0, bytearray()
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received > limit:
-            raise TooLarge(f"expected a body of at most {limit} bytes, got more")
-        pending += chunk
-        if len(pending) >= IN_MEMORY:
-            # A thread writes, because a disk blocks; in large pieces, because changing threads takes time too.
-            await run_sync(sink.write, bytes(pending))
-            pending.clear()
-    # What is left is written here if it stays in memory, which takes less time than changing threads.
-    await run_sync(sink.write, bytes(pending)) if received >= IN_MEMORY else sink.write(bytes(pending))
+    with temporary_storage():
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > limit:
+                raise TooLarge(f"expected a body of at most {limit} bytes, got more")
+            pending += chunk
+            if len(pending) >= IN_MEMORY:
+                # A thread writes, because a disk blocks; in large pieces, because changing threads takes time too.
+                await run_sync(sink.write, bytes(pending))
+                pending.clear()
+        # What is left is written here if it stays in memory, which takes less time than changing threads.
+        await run_sync(sink.write, bytes(pending)) if received >= IN_MEMORY else sink.write(bytes(pending))
     return [SourceFile(part.file, part.media_type) for part in sink.parts()]
 
 

@@ -1,5 +1,7 @@
+import errno
 import io
 import json
+import tempfile
 from pathlib import Path
 
 import h5py
@@ -55,6 +57,25 @@ CASES = {
     "no such parameter": ("/super-resolve?Scale=4", b"", DICOM, 400, ("role, model, scale", "'Scale'")),
     "no address": ("/nowhere", b"", DICOM, 404, ("not found",)),
 }
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "kind"),
+    [(errno.ENOSPC, 507, "storage-full"), (errno.EDQUOT, 507, "storage-full"), (errno.EMFILE, 503, "overloaded")],
+)
+def test_a_full_temporary_folder_is_told(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, number: int, status: int, kind: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, "refused")
+
+    # The system's own error at the place where it would come from: a disk is not filled for a test.
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryFile", refuse)
+        answer = client.post("/reconstruct", content=bytes(2**21), headers=HDF5)
+    assert answer.status_code == status
+    assert answer.json()["type"] == f"urn:kdmri:problem:{kind}"
+    assert client.post("/reconstruct", content=bytes(2**21), headers=HDF5).status_code == 422
 
 
 @pytest.mark.parametrize("case", CASES)
