@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+from typing import get_args
 
 from anyio.to_thread import run_sync
 from fastapi import Request
@@ -20,6 +21,9 @@ from kdmri.operations.operation import SourceFile
 HASHED_AT_ONCE = 2**20
 """Bytes that are hashed on the event loop, within a millisecond; a thread hashes larger bodies."""
 PROBLEM = "application/problem+json"
+LOOKED_UP = ("role", "model")
+"""Parameters whose texts are compared with what exists before they are noted."""
+WITHHELD = "withheld"
 
 
 class Auditing:
@@ -119,9 +123,23 @@ def audit_error() -> AuditFailed:
 
 
 def note_operation(request: Request, operation: Operation) -> None:
-    """Note the parameters of an operation that was admitted: only then are its texts names of roles and models."""
+    """Note the parameters of an operation that was admitted: only then are role and model names that exist.
+
+    Other texts that a client may word freely are noted as given, without their content: the name of a group in a file
+    could be a patient's.
+    """
     if (entry := _entry_of(request)) is not None:
-        entry.parameters = operation.model_dump(mode="json", exclude_none=True)
+        values = operation.model_dump(mode="json", exclude_none=True)
+        entry.parameters = {
+            name: WITHHELD if name not in LOOKED_UP and _is_free_text(type(operation), name) else value
+            for name, value in values.items()
+        }
+
+
+def _is_free_text(operation: type[Operation], name: str) -> bool:
+    """Return whether a parameter takes any text, rather than one of a set."""
+    annotation = operation.model_fields[name].annotation
+    return str in (annotation, *get_args(annotation))
 
 
 async def note_files(request: Request, files: list[SourceFile]) -> None:
