@@ -20,7 +20,7 @@ PARTICIPLES_AIM, CLAUSES_AIM, DOCUMENTED_AIM = 0.02, 0.01, 0.40
 """Shares: of functions, of docstrings, and of docstrings of functions with three parameters or more."""
 
 # Comments are counted over the whole project, whose aim is 3 in a hundred lines: packages differ in how much they need.
-COMMENTS_FLOOR = 0.025
+COMMENTS_FLOOR = 0.029
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -80,6 +80,7 @@ def super_resolve(
     # In the order of the paths, which scanners number; the reader groups the slices in any case.
     paths = folder.files(source) if require(source).is_dir() else [source]
     with operation.parse([SourceFile(path) for path in paths]) as series:
+        # One result for each group of slices of one size and orientation.
         results = _run(operation, series, models)
         files = series.encode(results, DICOM)
     target = output or source.with_name(f"{source.stem}_{scale}x" + (".dcm" if len(files) == 1 else ""))

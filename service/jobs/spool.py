@@ -96,6 +96,7 @@ class Spool:
         Raises:
             UnreadableInput: It is not as it was sealed.
         """
+        # Unsealed as a whole before it is used: a file that was cut off shows that in its last chunk only.
         content = _temporary_file()
         try:
             for chunk in self.read(key, blob):

@@ -168,6 +168,7 @@ class Store:
             ).all()
             pace = {key: _seconds_per_byte(connection, key) for key, _, _ in waiting}
             now = self.database.clock(connection)
+        # Pace and size give the time of one worker; an autoscaler divides it by the time that jobs may wait.
         oldest = max((now - created for _, _, created in waiting), default=0.0)
         seconds = sum(float(size) * pace[key] for key, size, _ in waiting)
         return Backlog({State(state): count for state, count in counts}, max(0.0, oldest), seconds)

@@ -19,6 +19,7 @@ def dashboard() -> Dashboard:
         "kdmri: capacity",
         "Is it full, and of what.",
         [
+            # Figures of this moment first, curves below: whoever is called out reads the first row.
             figure(
                 "Waiting",
                 "Requests waiting for their turn now. What finds the queue full is answered 503.",

@@ -66,7 +66,7 @@ class Example:
     psnr: float
 
 
-def simulate_scans(model: Model, data: Path, split: str, count: int) -> Iterator[Example]:
+def simulated(model: Model, data: Path, split: str, count: int) -> Iterator[Example]:
     """Simulate scans of every volume of a split, and reconstruct them with and without withheld samples.
 
     Args:
@@ -82,6 +82,7 @@ def simulate_scans(model: Model, data: Path, split: str, count: int) -> Iterator
         # Seeded by the volume's name: other volumes, or another order of files, change none of its scans.
         rng = np.random.default_rng([zlib.crc32(name.encode()), turn])
         volume = _bright_slices(file)
+        # Few slices, because a scan of many costs as much as many scans, and its slices are alike.
         slices = min(int(rng.choice(SLICES)), len(volume))
         start = int(rng.integers(len(volume) - slices + 1))
         truth = volume[start : start + slices]
@@ -136,6 +137,7 @@ def example(model: Model, scan: KSpace, truth: Volume, labels: tuple[str, str], 
         labels: Names of volume and anatomy.
         noise: Deviation of the noise in it.
     """
+    # The answer is that of the whole scan: what is withheld serves the evidence alone, and costs the answer nothing.
     part = withhold(scan)
     if part is None:
         return None

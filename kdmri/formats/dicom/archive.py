@@ -38,6 +38,7 @@ def members(file: BinaryIO, max_bytes: int) -> Iterator[bytes]:
     """
     try:
         with zipfile.ZipFile(file) as archive:
+            # All bounds are checked before any member is unpacked.
             infos = [info for info in archive.infolist() if not info.is_dir()]
             _check(infos, max_bytes)
             for info in infos:

@@ -90,6 +90,7 @@ def bart(
     """
     lengths = _bart_lengths(header)
     size = math.prod(lengths) * np.dtype(np.complex64).itemsize
+    # Before the samples are looked at: a header of a few bytes may state any size.
     hdf5.check_size(size, max_bytes)
     with open_stream(source) as stream:
         found = stream.seek(0, io.SEEK_END)

@@ -59,6 +59,7 @@ def axes_of(array: Stored) -> Axes:
     shape, dtype = array.shape, array.dtype
     # MATLAB v7.3 and some exporters have complex numbers as structures of these two fields.
     structure = dtype.names in (("real", "imag"), ("r", "i")) and all(dtype[name].kind == "f" for name in dtype.names)
+    # Type and shape, and no name: what a dataset is called comes from outside.
     refused = UnreadableKSpace(f"{EXPECTED}, got {dtype} {shape}")
     if shape is None or 0 in shape:
         raise refused

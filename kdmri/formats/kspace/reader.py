@@ -69,6 +69,7 @@ def open_scan(
         yield _of_npy(contents, selection, max_bytes)
     elif contents.bart_header is not None:
         choice = _choice(selection)
+        # A parameter that chooses nothing is an error: its sender expects another image than the one there is.
         _refuse_parameters(selection, ("set_number", "group"), "a BART pair")
         samples, notes = arrays.bart(contents.main, contents.bart_header, choice, max_bytes)
         yield fastmri.without_header(Samples(samples), oversampling=selection.get("oversampling", 1.0), notes=notes)

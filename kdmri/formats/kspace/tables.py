@@ -46,6 +46,7 @@ def acquisition_groups(groups: list[h5py.Group]) -> list[h5py.Group]:
     """Return those of the groups that hold acquisitions, most lines first. Raises UnsupportedInput for MRD v2."""
     if any(hdf5.member(group, "$yardl_schema") is not None for group in groups):
         raise UnsupportedInput("MRD v2 file: expected ISMRMRD version 1 or fastMRI in HDF5")
+    # Most lines first: converters put noise scans into groups beside the image's.
     found = [group for group in groups if _has_acquisitions(group)]
     return sorted(found, key=lambda group: -(group["data"].size or 0))
 
