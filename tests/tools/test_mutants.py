@@ -13,7 +13,7 @@ from tools.mutants.trial import Trial
 
 SOURCE = """
 def best(first: int | None, *others: int, flag: bool = True) -> int | None:
-    if not others:
+    if not isinstance(others, tuple | list):
         raise ValueError(f"expected others, got {len(others) + 1 - 1}")
     options = {**{}, "a": first}
     for other in others:

@@ -83,7 +83,7 @@ def sample(counted: Sequence[MutationSpec], size: int, seed: int) -> list[Mutati
 
 
 def _extents_without_logic(tree: ast.AST) -> Iterator[tuple[Place, Place]]:
-    """Yield beginning and end of code that holds no logic: annotations, decorators, log lines, and text of messages."""
+    """Yield beginning and end of code that holds no logic: types, decorators, log lines and text of messages."""
     for node in ast.walk(tree):
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
@@ -96,6 +96,8 @@ def _extents_without_logic(tree: ast.AST) -> Iterator[tuple[Place, Place]]:
                 parts = [node]
             case ast.Call(func=ast.Attribute(value=ast.Name(id="log"))):
                 parts = [node]
+            case ast.Call(func=ast.Name(id="isinstance"), args=[_, types]):
+                parts = [types]
             case _:
                 continue
         yield from (_extent(part) for part in parts if part is not None)
