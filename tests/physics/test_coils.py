@@ -32,6 +32,7 @@ def test_a_chosen_number_of_virtual_coils(coils: int, wanted: int) -> None:
     assert_allclose(virtual @ virtual.mH, torch.eye(len(virtual)), atol=1e-5)
 
 
-def test_share_of_energy_is_checked() -> None:
-    with pytest.raises(ValueError, match=r"\(0, 1\], got 1.5"):
-        compression_matrix(torch.ones(1, 2, 4, 4, dtype=torch.complex64), energy=1.5)
+@pytest.mark.parametrize("energy", [-0.5, 0, 1.5])
+def test_share_of_energy_is_checked(energy: float) -> None:
+    with pytest.raises(ValueError, match=rf"\(0, 1\], got {energy}"):
+        compression_matrix(torch.ones(1, 2, 4, 4, dtype=torch.complex64), energy=energy)

@@ -29,7 +29,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "kdmri/physics/scaling.py": ("tests/physics/test_scaling.py", "tests/physics/test_acquisition.py"),
     "kdmri/physics/sparse_fit.py": ("tests/physics/test_sparse_fit.py",),
     "kdmri/operations/encoding.py": ("tests/operations/test_encoding.py",),
-    "kdmri/operations/operation.py": ("tests/operations/test_encoding.py",),
+    "kdmri/operations/operation.py": ("tests/operations/test_encoding.py", "tests/operations/test_jobs.py"),
     "kdmri/operations/packing.py": ("tests/operations/test_packing.py", f"{PARSERS}/test_messages.py"),
     "kdmri/operations/reconstruction.py": (
         "tests/operations/test_jobs.py",
@@ -40,7 +40,10 @@ SUITES: dict[str, tuple[str, ...]] = {
         "tests/operations/test_packing.py",
     ),
     "kdmri/operations/undersampling.py": ("tests/operations/test_undersampling.py",),
-    "service/engine/answer.py": ("tests/service/transports/test_reconstruct.py",),
+    "service/engine/answer.py": (
+        "tests/service/engine/test_answer.py",
+        "tests/service/transports/test_reconstruct.py",
+    ),
     "service/engine/cancellation.py": (
         "tests/service/engine/test_cancellation.py",
         "tests/service/engine/test_batches.py",
