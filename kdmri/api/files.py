@@ -16,6 +16,7 @@ from kdmri.formats.dicom import reader as dicom
 from kdmri.formats.dicom.reader import DicomSeries
 from kdmri.formats.kspace import fastmri, hdf5, unpacking
 from kdmri.formats.kspace import reader as kspace
+from kdmri.formats.kspace import stream as ismrmrd_stream
 from kdmri.operations.encoding import write_files
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
@@ -61,11 +62,12 @@ def read(source: Source, **selection: Unpack[kspace.Selection]) -> KSpace | list
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     head = stream.read(HEAD)
     stream.seek(0)
-    if dicom.looks_like_dicom(head):
+    if not ismrmrd_stream.recognised(head) and dicom.looks_like_dicom(head):
         return dicom.read([stream])
     if head.startswith(ZIP) and not unpacking.holds_kspace(stream):
         return dicom.read_zip(stream)
-    if head.startswith((ZIP, unpacking.GZIP, unpacking.NPY)) or hdf5.is_hdf5(stream):
+    packed = head.startswith((ZIP, unpacking.GZIP, unpacking.NPY))
+    if packed or ismrmrd_stream.recognised(head) or hdf5.is_hdf5(stream):
         return kspace.read(stream, **selection)
     raise UnreadableInput("expected k-space in HDF5 or an MR DICOM file, got something else")
 

@@ -10,7 +10,7 @@ import h5py
 
 from kdmri.data.kspace import KSpace, Scan
 from kdmri.errors import InvalidRequest, UnreadableKSpace, UnsupportedInput
-from kdmri.formats.kspace import arrays, datasets, fastmri, foreign, hdf5, mrd, tables, unpacking
+from kdmri.formats.kspace import arrays, datasets, fastmri, foreign, hdf5, mrd, stream, tables, unpacking
 from kdmri.formats.kspace.layouts import Samples
 
 MAX_OVERSAMPLING = 8.0
@@ -48,7 +48,8 @@ def open_scan(
     order of their measurement, which slices share.
 
     Args:
-        source: path or seekable stream: HDF5 (fastMRI, ISMRMRD), .npy, a BART pair; gzipped or in a zip.
+        source: path or seekable stream: HDF5 (fastMRI, ISMRMRD), an ISMRMRD stream, .npy, a BART pair; also gzipped or
+            in a zip.
         max_bytes: largest size of the decompressed k-space, and of what an archive unpacks to.
         selection: the part that is read, see `Selection`.
 
@@ -60,8 +61,8 @@ def open_scan(
     # Signatures decide in this order, because an HDF5 file may begin with a user block of any content.
     contents = unpacking.contents(source, max_bytes)
     start, size = contents.beginning()
-    with unpacking.open_stream(contents.main) as stream:
-        is_hdf5 = hdf5.is_hdf5(stream)
+    with unpacking.open_stream(contents.main) as opened_file:
+        is_hdf5 = hdf5.is_hdf5(opened_file)
     if is_hdf5 or start.startswith(hdf5.SIGNATURE):
         with hdf5.open_file(contents.main) as file:
             yield _of_hdf5(file, selection, max_bytes)
@@ -73,6 +74,9 @@ def open_scan(
         _refuse_parameters(selection, ("set_number", "group"), "a BART pair")
         samples, notes = arrays.bart(contents.main, contents.bart_header, choice, max_bytes)
         yield fastmri.without_header(Samples(samples), oversampling=selection.get("oversampling", 1.0), notes=notes)
+    elif stream.recognised(start):
+        _refuse_parameters(selection, ("group",), "an ISMRMRD stream")
+        yield mrd.read(*stream.read(contents.main, max_bytes), _choice(selection), max_bytes=max_bytes)
     else:
         raise foreign.refusal(start, size, contents.name)
 
