@@ -53,6 +53,7 @@ def withhold(scan: Scan) -> KSpace | None:
     draws = [draw_withheld(mask, fold) for fold, mask in enumerate(masks)]
     if not all(draw.any() for draw in draws):
         return None
+    # Without patient data: the parts are reconstructed again, and no DICOM is written of them.
     parts = [scan.select(slice(number, number + 1)).without_patient() for number in chosen]
     withheld, whole = np.stack(draws), stack(parts)
     kept = np.stack(masks) & ~withheld
@@ -85,6 +86,7 @@ def draw_withheld(mask: Bool[ndarray, "row column"], fold: int) -> Bool[ndarray,
     draw = np.zeros(mask.shape, bool)
     if len(candidates) < FOLDS:
         return draw
+    # Seeded by the mask, so that a repeated request gets the same figures.
     rng = np.random.default_rng(zlib.crc32(np.packbits(mask).tobytes()))
     # Shuffling before the stable sort breaks the ties of samples at one distance.
     shuffled = rng.permutation(len(candidates))

@@ -53,6 +53,7 @@ class Entry:
         return {
             "time": self.time.isoformat(timespec="milliseconds"),
             "peer": self.peer,
+            # Cut, because the subject of a token may be of any length and a line of the chain may not.
             "key": self.key and self.key[:LONGEST_NAME],
             "operation": self.operation,
             "parameters": dict(self.parameters),
@@ -76,6 +77,7 @@ class AuditLog:
             required: Whether requests are refused while entries can't be written.
         """
         self._path = path
+        # One thread, so that lines are written in the order in which they were submitted.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
         self.required = required
         self.failing = False
@@ -109,6 +111,7 @@ class AuditLog:
             chain.append(self._path, entry.fields())
         except OSError as error:
             metrics.AUDIT_FAILURES.inc()
+            # Logged once and counted every time: a full disk would otherwise fill the log, too.
             if not self.failing:
                 log.error("the audit trail can't be written", error=type(error).__name__, number=error.errno)
             self.failing = True
@@ -129,6 +132,7 @@ def digests(files: Sequence[SourceFile]) -> list[str]:
             digest = hashlib.sha256()
             while piece := source.file.read(2**20):
                 digest.update(piece)
+            # The parser reads the same file next.
             source.file.seek(0)
             found.append(digest.hexdigest())
     return found

@@ -76,6 +76,7 @@ def append(path: Path, fields: Mapping[str, JsonValue]) -> None:
         before = os.fstat(file)
         _write_whole(file, line + b"\n", before.st_size)
         after = Head(head.sequence + 1, hashlib.sha256(line).hexdigest(), before.st_ino, before.st_size + len(line) + 1)
+        # Of fixed width, so that a head is always overwritten as a whole.
         content = HEAD_FORMAT.format(after.sequence, after.digest, after.inode, after.size)
         os.pwrite(memory, content.encode(), 0)
 
@@ -96,6 +97,7 @@ def verify(files: Sequence[Path]) -> Head | Break:
     for file in files:
         number = 0
         with file.open("rb") as stream:
+            # Bounded: a damaged file may have no end of line at all.
             while line := stream.readline(LONGEST_LINE):
                 number += 1
                 checked = _check_line(line, last)

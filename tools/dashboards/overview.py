@@ -31,6 +31,7 @@ def dashboard() -> Dashboard:
         "kdmri: overview",
         "Is it up, is it quick, does it fail.",
         [
+            # Figures of the whole range first, curves below, and the quality of inputs last: as an operator asks.
             figure(
                 "Instances up",
                 "Instances of the service that Prometheus could scrape last time.",

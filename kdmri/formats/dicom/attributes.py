@@ -72,6 +72,7 @@ def frame_count(header: Dataset) -> int:
 
 def frame_value(header: Dataset, keyword: str, frame: int) -> Any:
     """Return an attribute of one frame (from 0): its own, else that of all frames, else the object's; or None."""
+    # The order of precedence of PS3.3 C.7.6.16: an attribute is in one of the groups, and at the top in classic MR.
     for groups, item in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
         macro = header[groups][item].get(MACROS[keyword]) if header.get(groups) else None
         if macro and macro[0].get(keyword) is not None:
@@ -86,6 +87,8 @@ def image_type(header: Dataset, frame: int) -> list[str]:
 
 def component(header: Dataset, frame: int) -> str:
     """Return the part of the complex image that a frame shows: 'magnitude', 'phase' and so on."""
+    # Enhanced MR has an attribute for it; classic MR has it among the makers' terms, or at GE in a private element
+    # only.
     named = frame_value(header, "ComplexImageComponent", frame)
     if named in ("PHASE", "REAL", "IMAGINARY"):
         return str(named).lower()

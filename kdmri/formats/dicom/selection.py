@@ -70,6 +70,7 @@ def check_complete(header: Dataset) -> int:
 
 def skipped_note(skipped: Sequence[Unsuitable], total: int) -> str:
     """Return a sentence that counts what was left out of an upload of `total` objects."""
+    # Equal reasons are counted together, in the order in which they first occurred.
     counts = {reason.got: [other.got for other in skipped].count(reason.got) for reason in skipped}
     listed = ", ".join(f"{count} x {got}" for got, count in counts.items())
     return f"{len(skipped)} of {total} objects were left out: {listed}."

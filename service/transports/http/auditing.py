@@ -60,6 +60,7 @@ class _Recorder:
 
     def __init__(self, audit: AuditLog, entry: Entry, scope: Scope, send: Send) -> None:
         self._audit, self._entry, self._scope, self._send = audit, entry, scope, send
+        # Monotonic: a clock that is set during a request would make its duration wrong.
         self._began = time.monotonic()
         self._digest = hashlib.sha256()
         self._start: Message | None = None
@@ -87,6 +88,7 @@ class _Recorder:
                 self._note(self._start, body)
             if is_last:
                 self._entry.output = self._digest.hexdigest()
+                # Before the last part is sent: no client holds a whole answer that the trail does not have.
                 recorded = await self._audit.record(self.finish())
                 if not recorded and self._audit.required and self._start is not None:
                     await self._refuse(message)
