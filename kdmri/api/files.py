@@ -54,6 +54,7 @@ def read(source: Source, **selection: Unpack[kspace.Selection]) -> KSpace | list
         path = Path(source)
         if path.is_dir():
             return dicom.read(folder.files(path))
+        # By name, and by path: neither file of a pair has a signature, and only a path leads to the other one.
         if path.suffix in BART_SUFFIXES:
             return kspace.read(path, **selection)
         with path.open("rb") as file:
@@ -62,12 +63,14 @@ def read(source: Source, **selection: Unpack[kspace.Selection]) -> KSpace | list
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     head = stream.read(HEAD)
     stream.seek(0)
-    if not ismrmrd_stream.recognised(head) and dicom.looks_like_dicom(head):
+    # A protocol stream first: its first bytes are those that DICOM without a preamble may begin with.
+    if not ismrmrd_stream.is_stream(head) and dicom.looks_like_dicom(head):
         return dicom.read([stream])
     if head.startswith(ZIP) and not unpacking.holds_kspace(stream):
         return dicom.read_zip(stream)
+    # HDF5 is looked for last, because its signature may lie anywhere after a user block.
     packed = head.startswith((ZIP, unpacking.GZIP, unpacking.NPY))
-    if packed or ismrmrd_stream.recognised(head) or hdf5.is_hdf5(stream):
+    if packed or ismrmrd_stream.is_stream(head) or hdf5.is_hdf5(stream):
         return kspace.read(stream, **selection)
     raise UnreadableInput("expected k-space in HDF5 or an MR DICOM file, got something else")
 

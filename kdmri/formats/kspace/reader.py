@@ -74,7 +74,8 @@ def open_scan(
         _refuse_parameters(selection, ("set_number", "group"), "a BART pair")
         samples, notes = arrays.bart(contents.main, contents.bart_header, choice, max_bytes)
         yield fastmri.without_header(Samples(samples), oversampling=selection.get("oversampling", 1.0), notes=notes)
-    elif stream.recognised(start):
+    elif stream.is_stream(start):
+        # A stream has one sequence of acquisitions, and no groups to choose from.
         _refuse_parameters(selection, ("group",), "an ISMRMRD stream")
         yield mrd.read(*stream.read(contents.main, max_bytes), _choice(selection), max_bytes=max_bytes)
     else:
@@ -119,6 +120,7 @@ def _of_npy(contents: unpacking.Contents, selection: Selection, max_bytes: int) 
 def _of_hdf5(file: h5py.File, selection: Selection, max_bytes: int) -> Scan:
     wanted = selection.get("group")
     oversampling = selection.get("oversampling", 1.0)
+    # A dataset `kspace` comes first: fastMRI's files have a header of ISMRMRD beside it, but no acquisitions.
     groups = tables.acquisition_groups(datasets.groups(file, wanted)) if hdf5.member(file, "kspace") is None else []
     if groups:
         if oversampling != 1:

@@ -55,12 +55,13 @@ class StreamTable:
         found = np.empty(stop - start, object)
         for number in range(start, stop):
             head, place = self.rows[number], int(self.places[number])
+            # Real and imaginary part of a sample are float32 each: 8 bytes.
             size = 8 * int(head["number_of_samples"]) * int(head["active_channels"])
             found[number - start] = self.content[place : place + size].view("<f4")
         return found
 
 
-def recognised(beginning: bytes) -> bool:
+def is_stream(beginning: bytes) -> bool:
     """Recognise a stream by its first message: the header's XML, or a configuration."""
     if len(beginning) < 7:
         return False
@@ -104,6 +105,7 @@ def read(source: Path | BinaryIO, max_bytes: int) -> tuple[StreamTable, bytes]:
         if kind == ACQUISITION:
             taken = _take(whole, at, acquisition_header_dtype.itemsize, "the head of an acquisition")
             head = np.frombuffer(taken, acquisition_header_dtype)[0]
+            # Python's integers don't overflow: a forged head states a size that `_take` then finds to be missing.
             samples = int(head["number_of_samples"])
             place = at + len(taken) + 4 * samples * int(head["trajectory_dimensions"])
             size = 8 * samples * int(head["active_channels"])
@@ -116,6 +118,7 @@ def read(source: Path | BinaryIO, max_bytes: int) -> tuple[StreamTable, bytes]:
         if others > MAX_OTHER_MESSAGES:
             raise UnsupportedInput(f"expected at most {MAX_OTHER_MESSAGES} messages beside acquisitions, got more")
         text, at = _other(whole, at, kind)
+        # The first header counts: a stream of one measurement has one.
         xml = text if kind == HEADER and not xml else xml
     if not xml or not heads:
         missing = "XML header" if not xml else "acquisitions"
