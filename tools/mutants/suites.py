@@ -29,7 +29,11 @@ SUITES: dict[str, tuple[str, ...]] = {
     "kdmri/physics/scaling.py": ("tests/physics/test_scaling.py", "tests/physics/test_acquisition.py"),
     "kdmri/physics/sparse_fit.py": ("tests/physics/test_sparse_fit.py",),
     "kdmri/operations/encoding.py": ("tests/operations/test_encoding.py",),
-    "kdmri/operations/operation.py": ("tests/operations/test_encoding.py", "tests/operations/test_jobs.py"),
+    "kdmri/operations/operation.py": (
+        "tests/operations/test_encoding.py",
+        "tests/operations/test_jobs.py",
+        "tests/operations/test_predictions.py",
+    ),
     "kdmri/operations/packing.py": ("tests/operations/test_packing.py", f"{PARSERS}/test_messages.py"),
     "kdmri/operations/reconstruction.py": (
         "tests/operations/test_jobs.py",
