@@ -50,7 +50,7 @@ class ReconstructionJob(Job):
         if self.prediction == "false" or (self.prediction == "auto" and self.kspace.acceleration <= above):
             return None
         kept = cross_validation.withhold(self.kspace)
-        return kept and replace(self, kspace=kept)
+        return replace(self, kspace=kept) if kept is not None else None
 
     def predict(self, images: Images, evidence: Evidence, calibration: Calibration) -> Prediction:
         acceleration, coils = self.kspace.acceleration, self.kspace.shape[1]

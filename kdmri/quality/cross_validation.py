@@ -75,8 +75,8 @@ def draw_withheld(mask: Bool[ndarray, "row column"], fold: int) -> Bool[ndarray,
         True where a sample is withheld; nowhere if fewer than FOLDS lines or points lie outside the centre.
     """
     outside = mask & ~_centre(mask)
-    rows, columns = mask.any(axis=1), mask.any(axis=0)
-    lines = bool((mask == rows[:, None] & columns).all())
+    rows, columns = np.any(mask, axis=1), np.any(mask, axis=0)
+    lines = np.array_equal(mask, rows[:, None] & columns)
     # A line counts as outside only if all of it is.
     candidates = np.flatnonzero(columns & ~_centre(mask).any(axis=0)) if lines else np.flatnonzero(outside)
     numbers = candidates if lines else candidates % mask.shape[1]
@@ -163,7 +163,7 @@ def _energies(power: ndarray, measured: Bool[ndarray, "row column"], noise: floa
         noise: Energy of the noise of one sample, summed over coils.
     """
     rows, columns = measured.shape
-    lines = bool((measured == measured.any(axis=1)[:, None] & measured.any(axis=0)).all())
+    lines = np.array_equal(measured, np.any(measured, axis=1)[:, None] & np.any(measured, axis=0))
     distance = np.broadcast_to(np.abs(np.arange(columns) - columns // 2), (rows, columns))
     ring = (distance if lines else _radius(measured.shape)).round().astype(int)
     counts = np.bincount(ring[measured], minlength=int(ring.max()) + 1)

@@ -21,7 +21,7 @@ import numpy as np
 from ismrmrd.hdf5 import acquisition_dtype
 
 from kdmri.benchmark import Spread
-from kdmri.formats.kspace import header, mrd
+from kdmri.formats.kspace import header, reader
 
 COILS, LINES, SAMPLES = 32, 320, 640
 
@@ -59,8 +59,7 @@ def plainly(source: Path) -> object:
 
 def as_k_space(source: Path) -> object:
     """Read k-space as the service and the command line do."""
-    with h5py.File(source) as file:
-        return mrd.read(file)
+    return reader.read(source)
 
 
 def time_reader(read: Callable[[Path], object], source: Path, small: Path) -> tuple[float, float]:

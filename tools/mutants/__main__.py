@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from cosmic_ray.work_item import MutationSpec
 
 from tools.mutants import logic, page, suites, trial
 
@@ -44,7 +45,7 @@ def main(
         page.PAGE.write_text(page.page())
 
 
-def _try(mutation: logic.MutationSpec) -> trial.Trial:
+def _try(mutation: MutationSpec) -> trial.Trial:
     suite = suites.SUITES[str(mutation.module_path)]
     timeout = _timeout(suite)
     found = trial.try_mutant(mutation, suite, timeout=timeout)

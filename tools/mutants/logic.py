@@ -84,6 +84,7 @@ def sample(counted: Sequence[MutationSpec], size: int, seed: int) -> list[Mutati
 
 def _extents_without_logic(tree: ast.AST) -> Iterator[tuple[Place, Place]]:
     """Yield beginning and end of code that holds no logic: types, decorators, log lines and text of messages."""
+    parts: Sequence[ast.expr | ast.Raise | None]
     for node in ast.walk(tree):
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():

@@ -96,7 +96,7 @@ def read(source: Path | BinaryIO, max_bytes: int) -> tuple[StreamTable, bytes]:
     heads: list[bytes] = []
     places: list[int] = []
     xml, at, others = b"", 0, 0
-    whole = memoryview(content)
+    whole = content.data
     while at < content.size:
         (kind,) = struct.unpack("<H", _take(whole, at, 2, "a message's id"))
         at += 2
