@@ -54,8 +54,9 @@ class Encoding:
     @property
     def image_shape(self) -> Pair:
         """Rows and columns of the reconstructed field of view on the encoded grid's spacing."""
+        # The bound comes before rounding: a field of view near 0 makes the quotient infinite.
         rows, columns = (
-            n if min(encoded, wanted) <= 0 else max(1, min(n, round(n * wanted / encoded)))
+            n if min(encoded, wanted) <= 0 else max(1, round(min(n, n * wanted / encoded)))
             for n, encoded, wanted in zip(self.matrix, self.field_of_view, self.recon_field_of_view, strict=True)
         )
         return rows, columns

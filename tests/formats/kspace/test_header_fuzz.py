@@ -116,3 +116,14 @@ def test_a_refusal_names_the_element_and_its_value(place: str, value: str) -> No
     add(root, f"encoding/{place}", value)
     with pytest.raises(KdmriError, match=f"ISMRMRD header, {place}: expected"):
         mrd.read(TABLE, ElementTree.tostring(root), {}, max_bytes=2**24)
+
+
+@pytest.mark.parametrize("value", ["1e-306", "5e-324", "1e308"])
+@pytest.mark.parametrize("space", ["encodedSpace", "reconSpace"])
+def test_a_field_of_view_near_the_ends_of_the_number_range_crops_nothing_beyond_the_grid(
+    space: str, value: str
+) -> None:
+    root = ElementTree.fromstring(FILE.header())
+    add(root, f"encoding/{space}/fieldOfView_mm/x", value)
+    found = mrd.read(TABLE, ElementTree.tostring(root), {}, max_bytes=2**24)
+    assert 1 <= found.image_shape[0] <= found.shape[2]
