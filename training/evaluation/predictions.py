@@ -16,17 +16,20 @@ import torch
 from jaxtyping import Float
 from kdmri_training.data.fields import simulate_phase, simulate_sensitivities
 from kdmri_training.data.volumes import load_volume
+from kdmri_training.evaluation import raw
 from numpy import ndarray
 from numpy.random import Generator
 
 from kdmri.data.evidence import Evidence
 from kdmri.data.kspace import KSpace
+from kdmri.formats.kspace import reader
+from kdmri.operations.undersampling import keep_lines
 from kdmri.phantoms import complex_noise
 from kdmri.physics.acquisition import Acquisition
 from kdmri.physics.sampling import MASKS, centre_lines
 from kdmri.quality import metrics
 from kdmri.quality.cross_validation import withhold
-from kdmri.runtime import Reconstructor
+from kdmri.runtime import Reconstructor, zero_filled
 from kdmri.runtime.model import Model
 
 ACCELERATIONS = (2.0, 10.0)
@@ -41,6 +44,9 @@ AIR = 0.1
 COILS = (1, 1, 1, 4)
 """Numbers of simulated coils, each as often as it stands here."""
 SLICES = (1, 1, 2)
+RAW_ACCELERATIONS = (3, 4, 6, 8)
+RAW_SEEDS = range(4)
+RAW_NOISE = 0.03
 BRIGHT = 99.5
 """Percentile of the image that is bright tissue."""
 
@@ -157,3 +163,21 @@ def example(model: Model, scan: KSpace, truth: Volume, labels: tuple[str, str], 
         metrics.nmse(truth, pixels) ** 0.5,
         metrics.psnr(truth, pixels),
     )
+
+
+def raw_examples(model: Model, data: Path) -> Iterator[Example]:
+    """Undersample the fully sampled raw scans, as they are and with noise added, and reconstruct them.
+
+    Args:
+        model: The model that answers.
+        data: Folder of the data set.
+    """
+    for seed, name, acceleration in product(RAW_SEEDS, raw.SCANS, RAW_ACCELERATIONS):
+        full = reader.read(data / "kspace" / f"{name}.h5")
+        truth = zero_filled(full).pixels
+        # Every other scan is made noisier, so that genuine and strong noise are both among them.
+        noise = RAW_NOISE * (seed % 2)
+        measured = raw.add_noise(full, noise * float(np.percentile(truth, BRIGHT)), seed)
+        scan = keep_lines(measured, acceleration, seed=seed)
+        if found := example(model, scan, truth, (name, "raw"), noise):
+            yield found
