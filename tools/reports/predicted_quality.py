@@ -218,9 +218,9 @@ def page(groups: dict[str, Sequence[Example]], calibration: Calibration, model: 
             "![Predicted against true relative error](predicted-quality.svg)",
             "",
             "The scans of the volumes are simulated from magnitude images: 2 to 10x, three kinds of masks, noise up to"
-            " 10%, one coil or four, one or two slices. The raw scans are two heads at 3, 4, 6 and 8x with random masks,"
-            " with and without 3% of noise added. Scans were made as long as time was given to `collect`: their number"
-            " is in the table.",
+            " 10%, one coil or four, one or two slices. The raw scans are two heads at 3, 4, 6 and 8x with random"
+            " masks, with and without 3% of noise added. Scans were made as long as time was given to `collect`:"
+            " their number is in the table.",
             "",
             "## Cost",
             "",
