@@ -9,7 +9,7 @@ import csv
 import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TextIO
@@ -158,7 +158,7 @@ def _share(inside: ndarray) -> str:
     return f"{inside.mean():.0%}"
 
 
-def plot(groups: dict[str, Sequence[Example]], calibration: Calibration, target: Path) -> None:
+def plot(groups: Mapping[str, Sequence[Example]], calibration: Calibration, target: Path) -> None:
     """Draw the true error over the predicted error, with the interval and the level of the warning.
 
     Args:
@@ -181,7 +181,7 @@ def plot(groups: dict[str, Sequence[Example]], calibration: Calibration, target:
     figure.savefig(target)
 
 
-def page(groups: dict[str, Sequence[Example]], calibration: Calibration, model: str) -> str:
+def page(groups: Mapping[str, Sequence[Example]], calibration: Calibration, model: str) -> str:
     """Write the report.
 
     Args:
