@@ -37,6 +37,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "kdmri/operations/packing.py": ("tests/operations/test_packing.py", f"{PARSERS}/test_messages.py"),
     "kdmri/operations/reconstruction.py": (
         "tests/operations/test_jobs.py",
+        "tests/operations/test_predictions.py",
         "tests/operations/test_packing.py",
     ),
     "kdmri/operations/super_resolution.py": (
