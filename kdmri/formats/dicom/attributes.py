@@ -93,8 +93,8 @@ def component(header: Dataset, frame: int) -> str:
     if named in ("PHASE", "REAL", "IMAGINARY"):
         return str(named).lower()
     codes = several(private_value(header, 0x0043, "GEMS_PARM_01", 0x2F))
-    if codes and codes[0] in GE_COMPONENTS:
-        return GE_COMPONENTS[codes[0]]
+    if codes and isinstance(codes[0], int | float) and codes[0] in GE_COMPONENTS:
+        return GE_COMPONENTS[int(codes[0])]
     terms = image_type(header, frame)[2:]
     return next((COMPONENTS[term] for term in terms if term in COMPONENTS), "magnitude")
 

@@ -8,6 +8,7 @@ from pydicom import Dataset, uid
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import _read_file_meta_info, read_partial, read_preamble
 from pydicom.filewriter import write_file_meta_info
+from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
 from kdmri.errors import KdmriError, UnreadableDicom, UnsupportedInput
@@ -15,6 +16,7 @@ from kdmri.formats.dicom.elements import repair
 
 MAX_ELEMENTS = 2**15
 """Elements at the top of a data set; scanners write some hundreds."""
+BIT_COUNTS = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel")
 HEAD = 132
 """Bytes of preamble and prefix."""
 
@@ -83,6 +85,14 @@ class _End:
 def _complete(dataset: Dataset) -> list[str]:
     """Fill in attributes that other readers take for granted, and return a note for each."""
     notes = []
+    # These are read before the data set is repaired, because the VRs of others depend on them.
+    for keyword in (*BIT_COUNTS, "SOPClassUID", "SOPInstanceUID"):
+        try:
+            value = dataset.get(keyword)
+        except Exception as error:  # By VR: OSError, TypeError, ValueError, ...
+            raise UnreadableDicom(f"expected a readable {keyword}, got a damaged one") from error
+        if keyword in BIT_COUNTS and isinstance(value, MultiValue | list):
+            raise UnreadableDicom(f"expected one value in {keyword}, got {len(value)}")
     if "Rows" in dataset and "BitsAllocated" in dataset:
         if dataset.get("BitsStored") is None:
             high = dataset.get("HighBit")
@@ -96,7 +106,7 @@ def _complete(dataset: Dataset) -> list[str]:
             notes.append("PixelRepresentation is absent: pixels were taken to be unsigned.")
     for keyword, meta in (("SOPClassUID", "MediaStorageSOPClassUID"), ("SOPInstanceUID", "MediaStorageSOPInstanceUID")):
         if not dataset.get(keyword) and dataset.file_meta.get(meta):
-            setattr(dataset, keyword, dataset.file_meta[meta].value)
+            dataset.add_new(keyword, "UI", dataset.file_meta[meta].value)  # An empty element may have another VR.
             notes.append(f"{keyword} is absent and was taken from the file meta information.")
     return notes
 

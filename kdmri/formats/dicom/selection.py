@@ -63,8 +63,9 @@ def check_complete(header: Dataset) -> int:
     rows, columns = (_integer(header, keyword) for keyword in ("Rows", "Columns"))
     if min(rows, columns) < 1:
         raise UnreadableDicom(f"expected an image with rows and columns, got {rows} x {columns}")
-    if _integer(header, "BitsAllocated") < 1:
-        raise UnreadableDicom("expected BitsAllocated, got none")
+    for keyword in ("BitsAllocated", "BitsStored"):
+        if _integer(header, keyword) < 1:
+            raise UnreadableDicom(f"expected {keyword}, got none")
     return rows * columns * frame_count(header)
 
 
