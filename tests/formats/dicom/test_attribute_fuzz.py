@@ -13,7 +13,7 @@ import struct
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given, seed, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, uid
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -190,7 +190,7 @@ def owners(dataset: Dataset) -> list[Dataset]:
 
 @pytest.mark.parametrize("enhanced", [False, True])
 @seed(15)
-@settings(max_examples=EXAMPLES, deadline=None, database=None)
+@settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 @given(changes=st.lists(elements(), min_size=1, max_size=3), places=st.data())
 def test_any_attribute_in_any_form_is_answered_or_refused_by_name(
     enhanced: bool, changes: list[RawDataElement], places: st.DataObject
