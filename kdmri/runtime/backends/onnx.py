@@ -54,8 +54,10 @@ class OnnxDenoiser:
 
     @property
     def planes(self) -> int:
-        """Planes of an image: the one size of the input that the graph fixes."""
-        return int(self.session.get_inputs()[0].shape[-1])
+        """Planes of an image: the one size of the input that the graph fixes, 1 where it takes any number."""
+        # A size that a graph leaves open is a name, not a number.
+        planes = self.session.get_inputs()[0].shape[-1]
+        return planes if isinstance(planes, int) else 1
 
     def __call__(self, planes: Planes) -> Planes:
         """Return the denoised planes, without a copy on the way in or out."""

@@ -38,8 +38,9 @@ class OpenVinoDenoiser:
 
     @property
     def planes(self) -> int:
-        """Planes of an image: the one size of the input that the graph fixes."""
-        return int(self.compiled.input(0).partial_shape[-1].get_length())
+        """Planes of an image: the one size of the input that the graph fixes, 1 where it takes any number."""
+        planes = self.compiled.input(0).partial_shape[-1]
+        return int(planes.get_length()) if planes.is_static else 1
 
     def __call__(self, planes: Planes) -> Planes:
         """Return the denoised planes, without a copy on the way in or out."""
