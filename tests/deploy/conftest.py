@@ -21,7 +21,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service's address. It compares every answer that it has time for, lets one request wait, and takes 1 MB."""
     folder = tmp_path_factory.mktemp("service")
     # One thread: two that wait for each other crawl where other work has the second core.
-    with live.service(folder, shadow_rate=1, queue=1, max_upload_mb=1, threads=1) as address:
+    with live.service(folder, shadow_rate=1, queue=1, max_upload_mb=1, threads=1, spool=folder / "spool") as address:
         yield address
 
 

@@ -432,7 +432,7 @@ def test_both_is_not_dicom(client: TestClient, kspace_file: Path, kind: str) -> 
     answer = client.post("/reconstruct?role=both", headers={"accept": kind}, **upload)
     assert answer.status_code == 406
     assert answer.json()["detail"] == (
-        f"expected Accept with one of application/x-hdf5, image/png, application/json, got {kind}"
+        f"expected Accept with one of application/x-hdf5, application/x-nifti, image/png, application/json, got {kind}"
     )
 
 
