@@ -1,7 +1,8 @@
 """Problems: every error as RFC 9457 problem+json, by one table from the error tree to HTTP."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -142,12 +143,22 @@ def install(app: FastAPI) -> None:
 def _invalid_parameter(error: RequestValidationError, request: Request) -> str:
     """Return what is wrong with the first invalid parameter; one that does not exist gets the list of those that do."""
     # pydantic's message names the constraint, never the value.
-    first = error.errors()[0]
-    name = str(first["loc"][-1])
-    if first["type"] != "extra_forbidden":
-        return f"parameter {name}: {first['msg']}"
-    known = [field for model in _parameter_models(request) for field in model.model_fields]
-    return f"expected parameters {', '.join(known)}, got {name[:LONGEST_ECHO]!r}"
+    return describe_invalid(error.errors()[0], _parameter_models(request))
+
+
+def describe_invalid(error: Mapping[str, Any], models: Sequence[type[BaseModel]]) -> str:
+    """Return what is wrong with a parameter.
+
+    Args:
+        error: One of pydantic's errors: where, of which type, and its message.
+        models: The models whose fields the parameters are; an unknown parameter gets the list of them.
+    """
+    name = str(error["loc"][-1])[:LONGEST_ECHO] if error["loc"] else ""
+    if error["type"] != "extra_forbidden":
+        return f"parameter {name}: {error['msg']}"
+    # By the names that requests use: `set` is a field of another name in Python.
+    known = [field.alias or key for model in models for key, field in model.model_fields.items()]
+    return f"expected parameters {', '.join(known)}, got {name!r}"
 
 
 def _parameter_models(request: Request) -> list[type[BaseModel]]:
