@@ -61,7 +61,7 @@ class TokenVerifier:
             )
         except (PyJWTError, ValueError):
             return None
-        return Principal(str(claims["sub"]), _scopes(claims))
+        return Principal(str(claims["sub"]), _scopes(claims), kind="token")
 
     def _key_of(self, token: str) -> jwt.PyJWK:
         if self._remote is not None:

@@ -21,6 +21,13 @@ class Principal:
 
     name: str
     scopes: frozenset[Scope]
+    kind: str = "key"
+    """How it was recognised: by a key or by a token."""
+
+    @property
+    def owner(self) -> str:
+        """Return what jobs belong to: a token's subject may have the name of a key, and must not see its jobs."""
+        return f"{self.kind}:{self.name}"
 
     def may(self, scope: Scope) -> bool:
         """Return whether this principal has a right."""

@@ -31,7 +31,7 @@ JOBS = Table(
     "jobs",
     METADATA,
     Column("id", String(32), primary_key=True),
-    Column("owner", String(255), nullable=False),
+    Column("owner", String(320), nullable=False),
     Column("state", String(16), nullable=False),
     Column("operation", String(64), nullable=False),
     Column("parameters", Document, nullable=False),

@@ -110,3 +110,8 @@ def test_the_command_line_makes_lists_and_revokes(file: Path) -> None:
     assert run(keys, ["revoke", "night batch"], env={"KDMRI_KEYS": str(file)}).stdout == "1 revoked\n"
     assert KeyStore(file).authenticate(key) is None
     assert "revoked" in run(keys, ["list", "--file", str(file)]).stdout
+
+
+def test_a_tokens_subject_owns_nothing_of_the_key_of_that_name() -> None:
+    scopes = frozenset({Scope.infer})
+    assert Principal("scanner 1", scopes).owner != Principal("scanner 1", scopes, kind="token").owner

@@ -12,7 +12,7 @@ def upgrade() -> None:
     op.create_table(
         "jobs",
         sa.Column("id", sa.String(32), primary_key=True),
-        sa.Column("owner", sa.String(255), nullable=False),
+        sa.Column("owner", sa.String(320), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("operation", sa.String(64), nullable=False),
         sa.Column("parameters", sa.JSON, nullable=False),
