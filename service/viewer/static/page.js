@@ -127,14 +127,16 @@ function report(data, answer, operation) {
     ["model", (role) => role.model],
     ["unexplained part of the measurement", (role) => brief(role.residual)],
     ["noise of the input, of bright tissue", (role) => percent(role.noise)],
+    ["predicted error against the truth", (role) => (role.predicted_error ? percent(role.predicted_error) : null)],
+    ["predicted PSNR", (role) => (role.predicted_psnr_db ? `${brief(role.predicted_psnr_db)} dB (${role.predicted_psnr_interval_db.map(brief).join(" to ")})` : null)],
     ["acceleration", (role) => (role.acceleration ? `${brief(role.acceleration)}x` : null)],
     ["time for a slice", (role) => `${brief(role.milliseconds_per_slice)} ms`],
   ];
-  const body = rows.filter(([, value]) => value(figures.student) !== null).map(([name, value]) => {
+  const body = rows.filter(([, value]) => value(figures.student) !== null || value(figures.teacher) !== null).map(([name, value]) => {
     const row = document.createElement("tr");
     const head = element("th", name);
     head.scope = "row";
-    row.append(head, element("td", value(figures.student)), element("td", value(figures.teacher)));
+    row.append(head, element("td", value(figures.student) ?? "none"), element("td", value(figures.teacher) ?? "none"));
     return row;
   });
   for (const [name, text] of [
