@@ -184,3 +184,17 @@ def test_the_command_says_where_a_trail_breaks(tmp_path: Path) -> None:
     broken = CliRunner().invoke(commands, ["verify", str(path)])
     assert broken.exit_code == 1
     assert f"{path}, line 2: expected the hash of the line before" in broken.output
+
+
+def test_a_job_is_recorded_with_its_hashes(tmp_path: Path) -> None:
+    settings = Settings(
+        audit=tmp_path / "audit.jsonl", spool=tmp_path / "spool", backend="onnxruntime", shadow_rate=0, parsers=0
+    )
+    content = planted(tmp_path)
+    with TestClient(create_app(settings)) as running:
+        accepted = running.post("/jobs?operation=super-resolve&scale=2", content=content, headers=DICOM)
+        assert accepted.status_code == 202
+        line = last_line(tmp_path)
+    assert line["input_sha256"] == [hashlib.sha256(content).hexdigest()]
+    assert line["parameters"] == {"role": "student", "scale": 2}
+    assert PATIENT not in (tmp_path / "audit.jsonl").read_text()

@@ -12,10 +12,11 @@ from kdmri_service.errors import JobsDisabled, UnknownJob
 from kdmri_service.jobs.desk import Desk, Wishes
 from kdmri_service.jobs.records import Job
 from kdmri_service.observability.observation import Observation
+from kdmri_service.transports.http.auditing import note_files, note_operation
 from kdmri_service.transports.http.dependencies import Accept, RunningService, Service, type_chooser
 from kdmri_service.transports.http.job_status import JobStatus, job_status
 from kdmri_service.transports.http.openapi import PROBLEMS
-from kdmri_service.transports.http.problems import failure_problem, problem
+from kdmri_service.transports.http.problems import describe_invalid, failure_problem, problem
 from kdmri_service.transports.http.upload import receive
 from pydantic import ValidationError
 from starlette.background import BackgroundTask
@@ -109,9 +110,11 @@ async def accept_job(
     declared = request.headers.get("content-length", "")
     await desk.require_room(int(declared) if declared.isdigit() else 0)
     admitted = service.engine.admit(operation, type_chooser(request, accept), Observation(operation.name))
+    note_operation(request, operation)
     files = await receive(request, raw=operation.body_types, limit=service.settings.max_upload_mb * 2**20)
+    await note_files(request, files)
     is_related = request.headers.get("content-type", "").lower().startswith(RELATED)
-    wishes = Wishes(_principal(request).name, accept, RELATED if is_related else None, idempotency_key)
+    wishes = Wishes(_principal(request).owner, accept, RELATED if is_related else None, idempotency_key)
     job = await desk.submit(admitted, wishes, files)
     return job_status(*await desk.find(job.id))
 
@@ -176,7 +179,7 @@ async def _own(request: Request, desk: Desk, job_id: str) -> tuple[Job, int | No
     """Return a job of this principal's, or any for an administrator. Raises UnknownJob for others'."""
     principal = _principal(request)
     job, position = await desk.find(job_id)
-    if job.owner != principal.name and not principal.may(Scope.admin):
+    if job.owner != principal.owner and not principal.may(Scope.admin):
         # The same error as for an id that does not exist, so that ids of others can't be found by trying.
         raise UnknownJob("expected the id of a job of this key, got another")
     return job, position
@@ -197,12 +200,7 @@ def _validate(kind: type[Operation], parameters: dict[str, str]) -> Operation:
     try:
         return kind.model_validate(parameters)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][-1])[:40] if first["loc"] else ""
-        known = ", ".join(field.alias or key for key, field in kind.model_fields.items())
-        if first["type"] == "extra_forbidden":
-            raise InvalidRequest(f"expected parameters {known}, got {name!r}") from None
-        raise InvalidRequest(f"parameter {name}: {first['msg']}") from None
+        raise InvalidRequest(describe_invalid(error.errors()[0], [kind])) from None
 
 
 def _chunks(content: BinaryIO) -> Iterator[bytes]:
