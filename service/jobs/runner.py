@@ -99,7 +99,11 @@ class Runner:
         while not self._ending.is_set():
             claims = await self._claim()
             if claims:
-                await asyncio.gather(*(self._attempt(claim) for claim in claims))
+                ends = await asyncio.gather(*(self._attempt(claim) for claim in claims), return_exceptions=True)
+                # A lane outlives whatever its jobs meet, such as a disk that fails: their leases end, and they return.
+                for error in ends:
+                    if error is not None:
+                        log.error("the end of a job can't be kept", error=type(error).__name__)
                 continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from kdmri_service.app import create_app
 from kdmri_service.auth.keys import add_key
 from kdmri_service.auth.principals import Scope
+from kdmri_service.jobs.spool import Spool
 from kdmri_service.settings import Settings
 
 from kdmri.bundles.store import Bundle
@@ -236,3 +237,19 @@ def test_nothing_of_a_patient_is_left_after_erasure(
     for place in (*files.values(), metrics, log):
         assert b"Plantedname" not in place
         assert key not in place
+
+
+def test_a_lane_outlives_a_disk_that_fails(
+    settings: Settings, kspace_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("read-only file system")
+
+    monkeypatch.setattr(Spool, "delete", refuse)
+    # One lane: were it to end with the first job, the second would wait for ever.
+    with TestClient(create_app(settings.model_copy(update={"inferences": 1}))) as running:
+        for role in ("student", "teacher"):
+            job = running.post(
+                f"/jobs?operation=reconstruct&role={role}", content=kspace_file.read_bytes(), headers=HDF5
+            )
+            assert follow(running, job.json()["id"])[-1]["state"] == "done"
