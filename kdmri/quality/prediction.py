@@ -41,7 +41,7 @@ class Prediction:
             return None
         return (
             f"fine detail is mostly invented: predicted relative error {self.error:.2g}, "
-            f"PSNR {self.psnr:.1f} dB; expected an error of at most {self.warn_above:.2g}"
+            f"PSNR {self.psnr:.1f} dB, where an error of at most {self.warn_above:.2g} is expected"
         )
 
 

@@ -9,7 +9,7 @@ const FORMATS = {
   reconstruct: { "HDF5": ["application/x-hdf5", "h5"], "DICOM (zip)": ["application/zip", "zip"], "NIfTI": [NIFTI, "nii.gz"], "PNG": ["image/png", "png"] },
   "super-resolve": { "DICOM (zip)": ["application/zip", "zip"], "NIfTI": [NIFTI, "nii.gz"], "PNG": ["image/png", "png"] },
 };
-const STAGES = { parse: "#5b8def", batch: "#6b7480", queue: "#6b7480", denoise: "#7cc4ff", data_consistency: "#ffc46b", encode: "#8fd694" };
+const STAGES = { parse: "#5b8def", queue: "#6b7480", sensitivities: "#c79bf2", denoise: "#7cc4ff", data_consistency: "#ffc46b", encode: "#8fd694" };
 let files = [];
 let used = null;
 
@@ -141,7 +141,7 @@ function report(data, answer, operation) {
   });
   for (const [name, text] of [
     ["student against teacher", `${brief(figures.psnr_db)} dB PSNR, SSIM ${brief(figures.ssim ?? NaN)}`],
-    ["the student is faster by", `${brief(figures.speedup)} times`],
+    ["speed of the student, teacher = 1", brief(figures.speedup)],
   ]) {
     const row = document.createElement("tr");
     const head = element("th", name);
@@ -166,6 +166,8 @@ function element(name, text, kind) {
   return made;
 }
 
+const colour = (stage) => STAGES[stage] ?? "#999999";
+
 function times(figures) {
   const longest = Math.max(...["student", "teacher"].map((role) => total(figures[role].stage_milliseconds)));
   const rows = ["student", "teacher"].map((role) => {
@@ -179,7 +181,7 @@ function times(figures) {
     let left = 0;
     for (const [stage, ms] of Object.entries(stages)) {
       const part = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-      for (const [key, value] of Object.entries({ x: left, y: 0, width: (100 * ms) / longest, height: 10, fill: STAGES[stage] ?? "#999" })) part.setAttribute(key, value);
+      for (const [key, value] of Object.entries({ x: left, y: 0, width: (100 * ms) / longest, height: 10, fill: colour(stage) })) part.setAttribute(key, value);
       bar.append(part);
       left += (100 * ms) / longest;
     }
@@ -188,7 +190,8 @@ function times(figures) {
   });
   const legend = element("p", "", "legend");
   for (const stage of Object.keys(figures.teacher.stage_milliseconds)) {
-    legend.append(element("span", `${stage.replace("_", " ")}: ${brief(figures.student.stage_milliseconds[stage] ?? 0)} and ${brief(figures.teacher.stage_milliseconds[stage])} ms. `));
+    const entry = legend.appendChild(element("span", `■ ${stage.replace("_", " ")}: ${brief(figures.student.stage_milliseconds[stage] ?? 0)} and ${brief(figures.teacher.stage_milliseconds[stage])} ms. `));
+    entry.style.color = colour(stage);
   }
   $("times").replaceChildren(...rows, legend);
 }
