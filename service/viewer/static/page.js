@@ -9,7 +9,7 @@ const FORMATS = {
   reconstruct: { "HDF5": ["application/x-hdf5", "h5"], "DICOM (zip)": ["application/zip", "zip"], "NIfTI": [NIFTI, "nii.gz"], "PNG": ["image/png", "png"] },
   "super-resolve": { "DICOM (zip)": ["application/zip", "zip"], "NIfTI": [NIFTI, "nii.gz"], "PNG": ["image/png", "png"] },
 };
-const STAGES = { parse: "#5b8def", queue: "#6b7480", sensitivities: "#c79bf2", denoise: "#7cc4ff", data_consistency: "#ffc46b", encode: "#8fd694" };
+const STAGES = { parse: "#8db3ff", queue: "#9aa7b3", sensitivities: "#c79bf2", denoise: "#7cc4ff", data_consistency: "#ffc46b", encode: "#8fd694" };
 let files = [];
 let used = null;
 
