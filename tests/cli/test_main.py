@@ -118,11 +118,17 @@ def test_the_same_instance_twice_is_worked_on_once_and_said(tmp_path: Path) -> N
     ("arguments", "message"),
     [
         (["reconstruct", "missing.h5"], "kdmri: expected a file or folder, missing.h5 is not there"),
-        (["reconstruct", MR], "kdmri: expected an HDF5 file"),
+        (
+            ["reconstruct", MR],
+            "kdmri: expected k-space in HDF5 (fastMRI, ISMRMRD), .npy or BART's .cfl, got a DICOM file",
+        ),
         (["super-resolve", get_testdata_file("CT_small.dcm")], "kdmri: expected an MR image, got modality CT"),
         (["super-resolve", get_testdata_file("MR_truncated.dcm")], "kdmri: truncated pixel data"),
         (["models", "--models", "/nowhere"], "kdmri: expected at least one model folder"),
-        (["reconstruct", MR, "--models", "/nowhere"], "kdmri: expected an HDF5 file"),
+        (
+            ["reconstruct", MR, "--models", "/nowhere"],
+            "kdmri: expected k-space in HDF5 (fastMRI, ISMRMRD), .npy or BART's .cfl, got a DICOM file",
+        ),
     ],
 )
 def test_a_failure_is_one_clear_line(arguments: list[object], message: str) -> None:
