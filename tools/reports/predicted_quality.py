@@ -17,7 +17,7 @@ from typing import TextIO
 import matplotlib
 import numpy as np
 from jaxtyping import Float64
-from kdmri_training.evaluation.predictions import Example, raw_examples, simulated
+from kdmri_training.evaluation.predictions import Example, raw_examples, simulated_examples
 from matplotlib import pyplot
 from numpy import ndarray
 from scipy.stats import spearmanr
@@ -61,7 +61,7 @@ def collect(data: Path, split: str, seconds: float) -> None:
     model = load_model(_student())
     end = time.monotonic() + seconds
     FOLDER.mkdir(parents=True, exist_ok=True)
-    found = raw_examples(model, data) if split == "raw" else simulated(model, data, split, MOST)
+    found = raw_examples(model, data) if split == "raw" else simulated_examples(model, data, split, MOST)
     with (FOLDER / f"{split}.csv").open("w", newline="") as file:
         write_examples(file, found, end)
 

@@ -72,7 +72,7 @@ class Example:
     psnr: float
 
 
-def simulated(model: Model, data: Path, split: str, count: int) -> Iterator[Example]:
+def simulated_examples(model: Model, data: Path, split: str, count: int) -> Iterator[Example]:
     """Simulate scans of every volume of a split, and reconstruct them with and without withheld samples.
 
     Args:
