@@ -25,6 +25,8 @@ fi
 
 # An address that ends in a colon: the engine picks a free port, a new one after every restart.
 export SERVICE_ADDRESS=127.0.0.1: PROMETHEUS_ADDRESS=127.0.0.1: KDMRI_IMAGE=kdmri:test KDMRI_SHADOW_RATE=1 KDMRI_QUEUE=1
+# The volume of jobs, whose panels have no data in a service that keeps none.
+export KDMRI_SPOOL=/var/lib/kdmri
 files=$(mktemp -d)
 
 tear_down() {
@@ -76,7 +78,10 @@ crowd() { # more at a time than may wait: some are turned away
   for _ in 1 2 3 4; do curl -sS -F "file=@$files/in.h5" "$(service)/reconstruct" -o /dev/null & done
   wait
 }
-traffic() { crowd; for role in student teacher; do super_resolve "$role"; reconstruct "$role"; done; }
+submit() { # a key of its own: the same file would be the same job
+  curl -fsS -F "file=@$files/in.h5" -H "Idempotency-Key: $RANDOM$RANDOM" "$(service)/jobs?operation=reconstruct" -o /dev/null
+}
+traffic() { crowd; submit; for role in student teacher; do super_resolve "$role"; reconstruct "$role"; done; }
 all_answered() { # the pause is what shadow runs need
   traffic && sleep 2 && python3 tools/dashboards/queries.py "$(prometheus)"
 }
